@@ -1,0 +1,66 @@
+"""SplatModel: raw parameters, one row per splat. It knows no optimizer, file or rasterizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from splat.model.primitive import Primitive
+from splat.model.render_inputs import RenderInputs
+from splat.model.row_edit import RowEdit
+
+
+@dataclass(eq=False)
+class SplatModel:
+    """A primitive's settings with its rows."""
+
+    primitive: Primitive
+    rows: dict[str, Tensor]
+    sh_degree: int
+    """Highest band stored."""
+    filter2d: str = "classic"
+    filter3d: Tensor | None = None  # [N] world units, Mip 3D filter; None = off
+
+    @property
+    def count(self) -> int:
+        return next(iter(self.rows.values())).shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.rows.values())).device
+
+    @property
+    def opacities(self) -> Tensor:  # [N]
+        return self.primitive.opacities(self.rows)
+
+    @property
+    def scales(self) -> Tensor:  # [N,3]
+        return self.primitive.scales(self.rows)
+
+    def render_inputs(self) -> RenderInputs:
+        return self.primitive.render_inputs(self.rows, filter3d=self.filter3d)
+
+    def requires_grad_(self, on: bool = True) -> SplatModel:
+        for tensor in self.rows.values():
+            tensor.requires_grad_(on)
+        return self
+
+    def apply(self, edit: RowEdit) -> None:
+        """Replace every field by its edited copy (leaf tensors, same ``requires_grad``)."""
+        for name, table in self.rows.items():
+            self.rows[name] = edit.apply_to(table.detach(), name).requires_grad_(table.requires_grad)
+        if self.filter3d is not None:
+            self.filter3d = edit.apply_to(self.filter3d)
+
+    def detached(self) -> SplatModel:
+        """A copy that shares no memory, for files and viewers."""
+        rows = {name: table.detach().clone() for name, table in self.rows.items()}
+        filter3d = None if self.filter3d is None else self.filter3d.clone()
+        return SplatModel(self.primitive, rows, self.sh_degree, self.filter2d, filter3d)
+
+    def metadata(self) -> dict[str, Any]:
+        """What a file must remember beside the rows."""
+        return {"primitive": self.primitive.kind, "sh_degree": self.sh_degree, "filter2d": self.filter2d}

@@ -1,0 +1,136 @@
+"""What goes into a rasterizer and what comes out: dataclasses, never dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from splat.geometry.camera import Camera
+from splat.model.render_inputs import RenderInputs
+
+Filter2d = Literal["classic", "aa", "mip"]
+FILTER2D_VARIANCE_PX = {"classic": 0.3, "aa": 0.3, "mip": 0.1}
+"""Variance in px^2 added to both axes of the projected covariance."""
+
+
+@dataclass(frozen=True, eq=False)
+class CameraBatch:
+    """C pinhole cameras of one size, as tensors, so that poses can carry a gradient."""
+
+    camera_from_world: Tensor  # [C,4,4]
+    K: Tensor  # [C,3,3] px
+    width: int
+    height: int
+
+    @staticmethod
+    def of(
+        cameras: Camera | Sequence[Camera],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> CameraBatch:
+        """Stack cameras; raises ValueError when their sizes differ."""
+        cameras = [cameras] if isinstance(cameras, Camera) else list(cameras)
+        sizes = {(c.width, c.height) for c in cameras}
+        if len(sizes) != 1:
+            raise ValueError(f"cameras of one batch must share a size, got {sorted(sizes)}")
+        ((width, height),) = sizes
+        poses = np.stack([c.camera_from_world for c in cameras])
+        intrinsics = np.stack([c.K for c in cameras])
+        return CameraBatch(
+            torch.as_tensor(poses, dtype=dtype, device=device),
+            torch.as_tensor(intrinsics, dtype=dtype, device=device),
+            width,
+            height,
+        )
+
+    def __len__(self) -> int:
+        return self.camera_from_world.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class RenderOptions:
+    """How to draw. What is not asked for costs nothing."""
+
+    sh_degree: int = 3
+    """Highest band used; at most what the inputs carry."""
+    filter2d: Filter2d = "classic"
+    background: Tensor | None = None  # [3] or [C,3]; None = black
+    near: float = 0.01
+    far: float = 1e10
+    depth: frozenset[Literal["expected", "median"]] = frozenset()
+    top_id: bool = False
+    """Per pixel, the row with the largest blend weight (-1 where nothing is seen)."""
+    stats: frozenset[str] = frozenset()
+    """Names of ``SplatStats`` fields wanted; see there."""
+    pixel_weights: Tensor | None = None  # [C,M,H,W], M <= 4: maps for the ``weighted_*``/``texgrad`` statistics
+
+
+@dataclass(eq=False)
+class SplatStats:
+    """Per splat and view, shape [C,N] unless said. Sums and counts, never means.
+
+    A *contributing fragment* is a pixel where alpha >= 1/255 before saturation. Fields that come from
+    the backward pass are filled in once ``backward`` has run. Gradients are those of the loss given to
+    backward, in NDC-scaled units: pixel gradient x (W/2, H/2).
+    """
+
+    radii_px: Tensor | None = None  # [C,N,2] half sizes of the footprint; 0 = not drawn
+    visible: Tensor | None = None  # bool: footprint meets the image
+    fragments: Tensor | None = None  # contributing fragments
+    blend_sum: Tensor | None = None  # sum over pixels of alpha * T
+    blend_max: Tensor | None = None  # largest alpha * T of any pixel
+    max_contrib: Tensor | None = None  # pixels where this splat has the largest alpha * T
+    center_dist: Tensor | None = None  # sum over contributing pixels of |p - mean2d|, px
+    depths: Tensor | None = None  # camera z of the centre
+    weighted_count: Tensor | None = None  # [C,M,N] sum of w(p) over contributing fragments
+    weighted_blend: Tensor | None = None  # [C,M,N] sum of w(p) * alpha * T
+    # from the backward pass
+    grad2d: Tensor | None = None  # norm of the NDC-scaled gradient of the projected mean
+    abs_grad2d: Tensor | None = None  # norm of the component-wise sums of absolute values
+    abs_grad2d_l2: Tensor | None = None  # sum_p |(W du, H dv)| / max(final alpha, 1e-5)
+    color_grad: Tensor | None = None  # norm of dL/drgb before the SH chain
+    opacity_grad_sum: Tensor | None = None  # sum_p (dL/do)_p
+    opacity_grad_sq: Tensor | None = None  # sum_p (dL/do)_p^2
+    texgrad: Tensor | None = None  # sum_p w0(p) |(W/2 du, H/2 dv)|
+    sensitivity: Tensor | None = None  # sum_p sum_channels (dI_p/dG_i)^2, G = the splat's response
+
+
+FORWARD_STATS = frozenset(
+    "radii_px visible fragments blend_sum blend_max max_contrib center_dist depths weighted_count weighted_blend".split()
+)
+BACKWARD_STATS = frozenset(
+    "grad2d abs_grad2d abs_grad2d_l2 color_grad opacity_grad_sum opacity_grad_sq texgrad sensitivity".split()
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RenderOutput:
+    """Pictures of C cameras. ``color`` includes the background; it is not clamped."""
+
+    color: Tensor  # [C,H,W,3]
+    alpha: Tensor  # [C,H,W]
+    depth_expected: Tensor | None = None  # [C,H,W] sum of alpha*T*z (divide by alpha for a mean)
+    depth_median: Tensor | None = None  # [C,H,W] z of the splat where T crosses 0.5; 0 where it never does
+    features: Tensor | None = None  # [C,H,W,F]
+    top_id: Tensor | None = None  # [C,H,W] int32
+    stats: SplatStats = field(default_factory=SplatStats)
+
+
+class Rasterizer(Protocol):
+    """Draws splats. Implementations: ``native`` (ours), ``reference`` (torch, slow), ``gsplat``."""
+
+    name: str
+
+    def supports(self, inputs: RenderInputs, options: RenderOptions, device: torch.device) -> str | None:
+        """None when it can draw this, else one sentence saying why not."""
+        ...
+
+    def render(self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -> RenderOutput:
+        """Differentiable with respect to inputs, background and camera poses."""
+        ...
