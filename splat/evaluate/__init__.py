@@ -1,1 +1,1 @@
-
+"""Looking at a finished model: scores of held-out views, and pictures along any path."""

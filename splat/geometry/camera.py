@@ -36,6 +36,8 @@ class Camera:
     time: float | None = None
     background: tuple[float, float, float] | None = None
     """Colour put behind the alpha channel of an RGBA file; None means alpha is a mask."""
+    mask_inverted: bool = False
+    """White is ignored instead of black in the mask file."""
 
     @property
     def world_from_camera(self) -> np.ndarray:  # [4,4]

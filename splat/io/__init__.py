@@ -1,1 +1,1 @@
-
+"""Files: atomic writes, model formats, Inria's cameras.json, PNG."""

@@ -14,6 +14,10 @@ from splat.model.render_inputs import RenderInputs
 Rows = Mapping[str, Tensor]
 """Raw parameters by field name; every tensor has one row per splat."""
 
+Ability = Literal["split", "opacities", "scales", "covariance"]
+"""Optional parts of the protocol that densifiers build on: ``split``, ``with_opacities``, ``with_scales`` and
+``covariance_product``."""
+
 
 @dataclass(frozen=True)
 class FieldSpec:
@@ -37,6 +41,8 @@ class Primitive(Protocol):
     kind: ClassVar[str]
     export: ClassVar[Literal["exact", "lossy"]]
     """Whether ``gaussian_rows`` draws the same picture."""
+    can: ClassVar[frozenset[Ability]]
+    """Which optional parts work for this primitive; a densifier that needs more says so before training."""
 
     def fields(self, sh_degree: int) -> tuple[FieldSpec, ...]: ...
 
@@ -54,6 +60,10 @@ class Primitive(Protocol):
         """Activated standard deviations [N,3], world units."""
         ...
 
+    def covariance_product(self, rows: Rows, vectors: Tensor) -> Tensor:
+        """Each splat's 3D covariance times its vector: ``vectors [N,3]`` -> [N,3], world units squared x theirs."""
+        ...
+
     def split(self, rows: Rows, parents: Tensor, *, children: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Raw values of ``children`` rows per parent (the fields that differ), ordered child-major:
         all first children, then all second ones. Centres are drawn from the parent, sizes divided by 0.8*children."""
@@ -65,6 +75,10 @@ class Primitive(Protocol):
 
     def with_scales(self, scales: Tensor) -> dict[str, Tensor]:
         """Raw field values for activated ``scales [R,3]``."""
+        ...
+
+    def transformed(self, rows: Rows, similarity: Tensor) -> dict[str, Tensor]:
+        """All rows after moving the splats by a similarity [4,4]: places, sizes, orientations, colour directions."""
         ...
 
     def gaussian_rows(self, rows: Rows, *, filter3d: Tensor | None = None) -> dict[str, Tensor]:

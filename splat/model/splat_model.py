@@ -49,9 +49,16 @@ class SplatModel:
         return self
 
     def apply(self, edit: RowEdit) -> None:
-        """Replace every field by its edited copy (leaf tensors, same ``requires_grad``)."""
+        """Apply the edit to every field. What it leaves alone stays the same tensor; the rest become new leaf
+        tensors with the same ``requires_grad`` and no gradient."""
+        unknown = sorted(set(edit.values) - set(self.rows))
+        if unknown:
+            raise ValueError(f"row edit '{edit.reason}' sets {unknown}, the model has {sorted(self.rows)}")
         for name, table in self.rows.items():
-            self.rows[name] = edit.apply_to(table.detach(), name).requires_grad_(table.requires_grad)
+            detached = table.detach()
+            edited = edit.apply_to(detached, name)
+            if edited is not detached:
+                self.rows[name] = edited.requires_grad_(table.requires_grad)
         if self.filter3d is not None:
             self.filter3d = edit.apply_to(self.filter3d)
 

@@ -1,1 +1,1 @@
-
+"""The training loop as a stream of events, its checkpoints, and the sinks that listen."""

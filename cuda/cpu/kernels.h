@@ -1,0 +1,77 @@
+// What each instruction set provides: one function per kind of task. Tasks write disjoint memory and their
+// boundaries do not depend on the number of threads, so neither do the results.
+#pragma once
+#include "../include/splat.h"
+
+namespace splat {
+
+constexpr int64_t kRowChunk = 1024;   // splats per projection task
+constexpr int64_t kAdamChunk = 1 << 15;
+constexpr int kBandRows = 32;         // image rows per SSIM task
+
+struct BinTask {
+  const splat_view* view;
+  const splat_projected* projected;
+  const splat_bins* bins;
+  const int64_t* rank_begin;  // [chunks+1]
+  uint32_t* tile_of_slot;     // [capacity]
+  uint32_t* histogram;        // [chunks, tiles], zeroed
+  int tiles;
+};
+
+struct BlendTask {
+  const splat_rows* rows;
+  const splat_view* view;
+  const splat_projected* projected;
+  const splat_bins* bins;
+  const splat_images* images;
+  const splat_image_grads* grads;  // backward only
+};
+
+struct ProjectTask {
+  const splat_rows* rows;
+  const splat_view* view;
+  const splat_projected* projected;
+  const splat_bins* bins;          // backward only
+  const splat_image_grads* slots;  // backward only
+  const splat_row_grads* out;      // backward only
+};
+
+struct PhotometricTask {
+  int width, height;
+  const void* color;
+  const uint8_t* target;
+  const uint8_t* mask;
+  double ssim_weight;
+  double l1_scale, ssim_scale;  // 1 / (3 sum of weights)
+  void* grad;
+  void* maps;         // [9,H,W]: three derivative maps per channel
+  double* band_sums;  // [bands,2]
+};
+
+struct AdamTask {
+  int64_t count;
+  void* param;
+  const void* grad;
+  void *m, *v;
+  double lr, beta1, beta2, eps, correction1, correction2;
+};
+
+struct Kernels {
+  const char* isa;
+  void (*project)(const ProjectTask&, int64_t chunk);
+  void (*walk)(const BinTask&, int64_t chunk);
+  void (*blend)(const BlendTask&, int64_t tile);
+  void (*blend_backward)(const BlendTask&, int64_t tile);
+  void (*project_backward)(const ProjectTask&, int64_t chunk);
+  void (*photometric_statistics)(const PhotometricTask&, int64_t task);  // channel * bands + band
+  void (*photometric_gradient)(const PhotometricTask&, int64_t task);
+  void (*adam)(const AdamTask&, int64_t chunk);
+};
+
+const Kernels* kernels_baseline();
+const Kernels* kernels_double();
+const Kernels* kernels_avx2();    // null when not built
+const Kernels* kernels_avx512();
+
+}  // namespace splat

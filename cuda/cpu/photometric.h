@@ -1,0 +1,219 @@
+// (1 - lambda) L1 + lambda (1 - SSIM) and its gradient, a channel and a band of rows per task.
+//
+// SSIM of Wang et al. 2004 with the field's window: 11 x 11 Gaussian, sigma 1.5, zero padding, C1 = 0.01^2,
+// C2 = 0.03^2. A mask w replaces what is ignored by the target (x' = w x + (1 - w) y) and weights the map.
+#pragma once
+#include "../math/real.h"
+#include "kernels.h"
+
+namespace splat {
+inline namespace SPLAT_ISA {
+
+constexpr int kRadius = 5, kTaps = 11, kMaxWidth = 16384;
+constexpr double kWindow[kTaps] = {0.00102838008447911, 0.00759875813523919, 0.03600077212843083, 0.10936068950970002,
+                                   0.21300553771125369, 0.26601172486179436, 0.21300553771125369, 0.10936068950970002,
+                                   0.03600077212843083, 0.00759875813523919, 0.00102838008447911};
+constexpr double kC1 = 0.01 * 0.01, kC2 = 0.03 * 0.03;
+
+// Row buffers are padded by kPad on both sides so that taps and whole packs never leave them.
+constexpr int kPad = 32;
+
+template <class S> struct RowBuffers {
+  S* memory;
+  int64_t stride;
+  RowBuffers(int rows, int width) : stride((width + 2 * kPad + 15) / 16 * 16) {
+    memory = (S*)__builtin_malloc(size_t(rows) * stride * sizeof(S) + 64);
+    for (int64_t i = 0; i < rows * stride; ++i) memory[i] = S(0);
+  }
+  ~RowBuffers() { __builtin_free(memory); }
+  S* row(int i) const { return memory + i * stride + kPad; }
+};
+
+template <class S> SPLAT_HD S weight_at(const PhotometricTask& t, int64_t pixel) {
+  return t.mask ? S(t.mask[pixel]) * S(1.0 / 255) : S(1);
+}
+
+// One row of the rendered (mask applied) and true picture, padding left at zero.
+template <class S> void load_picture_row(const PhotometricTask& t, int channel, int y, S* x_row, S* y_row) {
+  const int64_t at = int64_t(y) * t.width;
+  const S* color = (const S*)t.color + int64_t(channel) * t.width * t.height + at;
+  const uint8_t* target = t.target + 3 * at + channel;
+  for (int i = 0; i < t.width; ++i) y_row[i] = S(target[3 * i]) * S(1.0 / 255);
+  if (t.mask)
+    for (int i = 0; i < t.width; ++i) {
+      const S w = weight_at<S>(t, at + i);
+      x_row[i] = w * color[i] + (S(1) - w) * y_row[i];
+    }
+  else
+    for (int i = 0; i < t.width; ++i) x_row[i] = color[i];
+}
+
+template <class P, class S> SPLAT_HD P convolve_row(const S* row) {
+  P sum = P(S(kWindow[5])) * Lanes<P>::load(row);
+  for (int k = 1; k <= kRadius; ++k)
+    sum = fma(P(S(kWindow[5 - k])), Lanes<P>::load(row - k) + Lanes<P>::load(row + k), sum);
+  return sum;
+}
+
+// Vertical window over horizontally filtered rows kept in a ring of kTaps.
+template <class P, class S> SPLAT_HD P convolve_column(S* const* ring, int x) {
+  P sum = P(S(kWindow[5])) * Lanes<P>::load(ring[5] + x);
+  for (int k = 1; k <= kRadius; ++k)
+    sum = fma(P(S(kWindow[5 - k])), Lanes<P>::load(ring[5 - k] + x) + Lanes<P>::load(ring[5 + k] + x), sum);
+  return sum;
+}
+
+template <class P> void photometric_statistics_band(const PhotometricTask& t, int64_t index) {
+  using S = typename Lanes<P>::Scalar;
+  constexpr int W = Lanes<P>::width;
+  const int bands = (t.height + kBandRows - 1) / kBandRows;
+  const int channel = int(index / bands), band = int(index % bands);
+  const int begin = band * kBandRows, end = begin + kBandRows < t.height ? begin + kBandRows : t.height;
+  const int64_t plane = int64_t(t.width) * t.height;
+  S* maps = (S*)t.maps + 3 * channel * plane;
+  // 0 x, 1 y, 2 xx, 3 yy, 4 xy: source rows; then a ring of filtered rows for each.
+  RowBuffers<S> source(5, t.width), ring(5 * kTaps, t.width), line(4, t.width);
+  double l1 = 0, ssim_sum = 0;
+  auto filter_row = [&](int y) {
+    const int at = ((y % kTaps) + kTaps) % kTaps;
+    if (y < 0 || y >= t.height) {
+      for (int q = 0; q < 5; ++q)
+        for (int x = 0; x < t.width; ++x) ring.row(q * kTaps + at)[x] = S(0);
+      return;
+    }
+    S *rx = source.row(0), *ry = source.row(1), *rxx = source.row(2), *ryy = source.row(3), *rxy = source.row(4);
+    load_picture_row<S>(t, channel, y, rx, ry);
+    for (int x = 0; x < t.width; x += W) {
+      const P a = Lanes<P>::load(rx + x), b = Lanes<P>::load(ry + x);
+      Lanes<P>::store(rxx + x, a * a), Lanes<P>::store(ryy + x, b * b), Lanes<P>::store(rxy + x, a * b);
+    }
+    for (int q = 0; q < 5; ++q) {
+      S* out = ring.row(q * kTaps + at);
+      const S* in = source.row(q);
+      for (int x = 0; x < t.width; x += W) Lanes<P>::store(out + x, convolve_row<P, S>(in + x));
+    }
+  };
+  for (int y = begin - kRadius; y < begin + kRadius; ++y) filter_row(y);
+  for (int y = begin; y < end; ++y) {
+    filter_row(y + kRadius);
+    S* rows[5][kTaps];
+    for (int q = 0; q < 5; ++q)
+      for (int k = 0; k < kTaps; ++k) rows[q][k] = ring.row(q * kTaps + (((y - kRadius + k) % kTaps) + kTaps) % kTaps);
+    for (int x = 0; x < t.width; x += W) {
+      const P mx = convolve_column<P, S>(rows[0], x), my = convolve_column<P, S>(rows[1], x);
+      const P exx = convolve_column<P, S>(rows[2], x), eyy = convolve_column<P, S>(rows[3], x);
+      const P exy = convolve_column<P, S>(rows[4], x);
+      const P two = P(S(2));
+      const P a1 = fma(two * mx, my, P(S(kC1))), a2 = fma(two, nfma(mx, my, exy), P(S(kC2)));
+      const P b1 = fma(mx, mx, fma(my, my, P(S(kC1))));
+      const P b2 = nfma(mx, mx, exx) + nfma(my, my, eyy) + P(S(kC2));
+      const P ib1 = P(S(1)) / b1, ib2 = P(S(1)) / b2, ib = ib1 * ib2;
+      const P ssim = a1 * a2 * ib;
+      Lanes<P>::store(line.row(0) + x, ssim);
+      // Derivatives with respect to the filtered x, x^2 and x y.
+      Lanes<P>::store(line.row(1) + x, two * (my * (a2 - a1) * ib - ssim * mx * (ib1 - ib2)));
+      Lanes<P>::store(line.row(2) + x, -(ssim * ib2));
+      Lanes<P>::store(line.row(3) + x, two * a1 * ib);
+    }
+    const int64_t at = int64_t(y) * t.width;
+    const S* color = (const S*)t.color + channel * plane + at;
+    const uint8_t* target = t.target + 3 * at + channel;
+    double row_l1 = 0, row_ssim = 0;
+    for (int x = 0; x < t.width; ++x) {
+      const S w = weight_at<S>(t, at + x);
+      const S d = color[x] - S(target[3 * x]) * S(1.0 / 255);
+      row_l1 += double(value_of(w * abs_(d)));
+      row_ssim += double(value_of(w * line.row(0)[x]));
+    }
+    l1 += row_l1, ssim_sum += row_ssim;
+    if (t.grad)
+      for (int m = 0; m < 3; ++m)
+        for (int x = 0; x < t.width; ++x)
+          maps[m * plane + at + x] = t.mask ? weight_at<S>(t, at + x) * line.row(m + 1)[x] : line.row(m + 1)[x];
+  }
+  t.band_sums[2 * index] = l1, t.band_sums[2 * index + 1] = ssim_sum;
+}
+
+template <class P> void photometric_gradient_band(const PhotometricTask& t, int64_t index) {
+  using S = typename Lanes<P>::Scalar;
+  constexpr int W = Lanes<P>::width;
+  const int bands = (t.height + kBandRows - 1) / kBandRows;
+  const int channel = int(index / bands), band = int(index % bands);
+  const int begin = band * kBandRows, end = begin + kBandRows < t.height ? begin + kBandRows : t.height;
+  const int64_t plane = int64_t(t.width) * t.height;
+  const S* maps = (const S*)t.maps + 3 * channel * plane;
+  RowBuffers<S> source(1, t.width), ring(3 * kTaps, t.width), line(3, t.width);
+  auto filter_row = [&](int y) {
+    const int at = ((y % kTaps) + kTaps) % kTaps;
+    for (int m = 0; m < 3; ++m) {
+      S* out = ring.row(m * kTaps + at);
+      if (y < 0 || y >= t.height) {
+        for (int x = 0; x < t.width; ++x) out[x] = S(0);
+        continue;
+      }
+      S* in = source.row(0);
+      std::memcpy(in, maps + m * plane + int64_t(y) * t.width, sizeof(S) * t.width);
+      for (int x = 0; x < t.width; x += W) Lanes<P>::store(out + x, convolve_row<P, S>(in + x));
+    }
+  };
+  const S k_ssim = S(-t.ssim_weight * t.ssim_scale), k_l1 = S((1 - t.ssim_weight) * t.l1_scale);
+  for (int y = begin - kRadius; y < begin + kRadius; ++y) filter_row(y);
+  for (int y = begin; y < end; ++y) {
+    filter_row(y + kRadius);
+    S* rows[3][kTaps];
+    for (int m = 0; m < 3; ++m)
+      for (int k = 0; k < kTaps; ++k) rows[m][k] = ring.row(m * kTaps + (((y - kRadius + k) % kTaps) + kTaps) % kTaps);
+    S *rx = line.row(0), *ry = line.row(1), *out = line.row(2);
+    load_picture_row<S>(t, channel, y, rx, ry);
+    for (int x = 0; x < t.width; x += W) {
+      const P a = Lanes<P>::load(rx + x), b = Lanes<P>::load(ry + x);
+      const P d = convolve_column<P, S>(rows[0], x) + P(S(2)) * a * convolve_column<P, S>(rows[1], x) +
+                  b * convolve_column<P, S>(rows[2], x);
+      const P diff = a - b;
+      const P sign = select(lt(P(S(0)), diff), P(S(1)), select(lt(diff, P(S(0))), P(S(-1)), P(S(0))));
+      Lanes<P>::store(out + x, fma(P(k_ssim), d, P(k_l1) * sign));
+    }
+    const int64_t at = int64_t(y) * t.width;
+    S* grad = (S*)t.grad + channel * plane + at;
+    if (t.mask)
+      for (int x = 0; x < t.width; ++x) grad[x] = weight_at<S>(t, at + x) * out[x];
+    else
+      std::memcpy(grad, out, sizeof(S) * t.width);
+  }
+}
+
+// Kingma and Ba 2015, algorithm 1, bias corrections folded into two factors.
+template <class P> void adam_chunk(const AdamTask& t, int64_t chunk) {
+  using S = typename Lanes<P>::Scalar;
+  constexpr int W = Lanes<P>::width;
+  const int64_t begin = chunk * kAdamChunk, end = begin + kAdamChunk < t.count ? begin + kAdamChunk : t.count;
+  S *param = (S*)t.param, *m = (S*)t.m, *v = (S*)t.v;
+  const S* grad = (const S*)t.grad;
+  const P b1 = P(S(t.beta1)), b2 = P(S(t.beta2)), a1 = P(S(1 - t.beta1)), a2 = P(S(1 - t.beta2));
+  const P step = P(S(t.lr / t.correction1)), root = P(S(1 / t.correction2)), eps = P(S(t.eps));
+  auto update = [&](P p, P g, P& mm, P& vv) {
+    mm = fma(b1, mm, a1 * g);
+    vv = fma(b2, vv, a2 * g * g);
+    return nfma(step, mm / (sqrt_(vv * root) + eps), p);
+  };
+  int64_t i = begin;
+  for (; i + W <= end; i += W) {
+    P mm = Lanes<P>::load(m + i), vv = Lanes<P>::load(v + i);
+    const P p = update(Lanes<P>::load(param + i), Lanes<P>::load(grad + i), mm, vv);
+    Lanes<P>::store(param + i, p), Lanes<P>::store(m + i, mm), Lanes<P>::store(v + i, vv);
+  }
+  if (i < end) {
+    S lanes[4][W] = {};
+    const int64_t bytes = (end - i) * int64_t(sizeof(S));
+    std::memcpy(lanes[0], param + i, bytes), std::memcpy(lanes[1], grad + i, bytes);
+    std::memcpy(lanes[2], m + i, bytes), std::memcpy(lanes[3], v + i, bytes);
+    P mm = Lanes<P>::load(lanes[2]), vv = Lanes<P>::load(lanes[3]);
+    Lanes<P>::store(lanes[0], update(Lanes<P>::load(lanes[0]), Lanes<P>::load(lanes[1]), mm, vv));
+    Lanes<P>::store(lanes[2], mm), Lanes<P>::store(lanes[3], vv);
+    std::memcpy(param + i, lanes[0], bytes);
+    std::memcpy(m + i, lanes[2], bytes), std::memcpy(v + i, lanes[3], bytes);
+  }
+}
+
+}  // namespace SPLAT_ISA
+}  // namespace splat

@@ -1,0 +1,289 @@
+// Projection tasks: kRowChunk splats, a pack at a time.
+#pragma once
+#include "../math/footprint.h"
+#include "../math/sh.h"
+#include "kernels.h"
+
+namespace splat {
+inline namespace SPLAT_ISA {
+
+template <class S> View<S> make_view(const splat_view& v) {
+  View<S> o;
+  for (int r = 0; r < 3; ++r) {
+    for (int i = 0; i < 3; ++i) o.R[3 * r + i] = S(v.camera_from_world[4 * r + i]);
+    o.t[r] = S(v.camera_from_world[4 * r + 3]);
+  }
+  for (int i = 0; i < 3; ++i)
+    o.center[i] = -(o.R[i] * o.t[0] + o.R[3 + i] * o.t[1] + o.R[6 + i] * o.t[2]);
+  o.fx = S(v.fx), o.fy = S(v.fy), o.cx = S(v.cx), o.cy = S(v.cy);
+  // The linearisation is kept within 15 % of the picture beyond its borders, off-centre lenses included.
+  const double tan_x = v.width / (2 * v.fx), tan_y = v.height / (2 * v.fy);
+  o.limit_x_pos = S((v.width - v.cx) / v.fx + 0.3 * tan_x), o.limit_x_neg = S(-(v.cx / v.fx + 0.3 * tan_x));
+  o.limit_y_pos = S((v.height - v.cy) / v.fy + 0.3 * tan_y), o.limit_y_neg = S(-(v.cy / v.fy + 0.3 * tan_y));
+  o.near_z = S(v.near_z), o.far_z = S(v.far_z), o.dilation = S(v.dilation);
+  o.width = v.width, o.height = v.height;
+  o.tiles_x = (v.width + SPLAT_TILE - 1) / SPLAT_TILE, o.tiles_y = (v.height + SPLAT_TILE - 1) / SPLAT_TILE;
+  o.sh_degree = v.sh_degree, o.compensate = v.compensate != 0;
+  return o;
+}
+
+inline int bands_in(const splat_rows& rows) {
+  return rows.sh_rest_count >= 15 ? 3 : rows.sh_rest_count >= 8 ? 2 : rows.sh_rest_count >= 3 ? 1 : 0;
+}
+
+// Columns of a row-major table for `width` consecutive rows starting at `first`, transposed into packs; rows past
+// the end repeat the last one.
+template <class P, class S = typename Lanes<P>::Scalar>
+SPLAT_HD void load_columns(const S* table, int columns, int64_t first, int64_t count, P* out) {
+  constexpr int W = Lanes<P>::width;
+  alignas(64) S lanes[48 * W];
+  for (int l = 0; l < W; ++l) {
+    const S* row = table + (first + l < count ? first + l : count - 1) * columns;
+    for (int c = 0; c < columns; ++c) lanes[c * W + l] = row[c];
+  }
+  for (int c = 0; c < columns; ++c) out[c] = Lanes<P>::load(lanes + c * W);
+}
+
+template <class P, class S = typename Lanes<P>::Scalar>
+SPLAT_HD void store_columns(S* table, int columns, int64_t first, int lanes_used, const P* in, bool accumulate) {
+  constexpr int W = Lanes<P>::width;
+  alignas(64) S lanes[48 * W];
+  for (int c = 0; c < columns; ++c) Lanes<P>::store(lanes + c * W, in[c]);
+  for (int l = 0; l < lanes_used; ++l) {
+    S* row = table + (first + l) * columns;
+    if (accumulate)
+      for (int c = 0; c < columns; ++c) row[c] = row[c] + lanes[c * W + l];
+    else
+      for (int c = 0; c < columns; ++c) row[c] = lanes[c * W + l];
+  }
+}
+
+template <class P> SPLAT_HD GaussianRow<P> load_row(const splat_rows& rows, int64_t first) {
+  using S = typename Lanes<P>::Scalar;
+  GaussianRow<P> g;
+  load_columns<P>((const S*)rows.means, 3, first, rows.count, g.mean);
+  load_columns<P>((const S*)rows.quats, 4, first, rows.count, g.quat);
+  load_columns<P>((const S*)rows.log_scales, 3, first, rows.count, g.log_scale);
+  load_columns<P>((const S*)rows.logit_opacities, 1, first, rows.count, &g.logit_opacity);
+  g.filter3d = P(S(0));
+  if (rows.filter3d) load_columns<P>((const S*)rows.filter3d, 1, first, rows.count, &g.filter3d);
+  return g;
+}
+
+template <class P> SPLAT_HD void direction(const GaussianRow<P>& g, const View<typename Lanes<P>::Scalar>& view,
+                                           P* d, P* inv_length) {
+  using S = typename Lanes<P>::Scalar;
+  P v[3];
+  for (int i = 0; i < 3; ++i) v[i] = g.mean[i] - P(view.center[i]);
+  *inv_length = P(S(1)) / sqrt_(max_(v[0] * v[0] + v[1] * v[1] + v[2] * v[2], P(S(1e-24))));
+  for (int i = 0; i < 3; ++i) d[i] = v[i] * *inv_length;
+}
+
+// Depth as an unsigned key whose order is that of the floats (all are positive here).
+inline uint32_t depth_key(float z) {
+  uint32_t bits;
+  std::memcpy(&bits, &z, sizeof bits);
+  return bits;
+}
+
+template <class F, class P> void project_chunk(const ProjectTask& task, int64_t chunk) {
+  using S = typename Lanes<P>::Scalar;
+  constexpr int W = Lanes<P>::width;
+  const splat_rows& rows = *task.rows;
+  const View<S> view = make_view<S>(*task.view);
+  const int degree = view.sh_degree < bands_in(rows) ? view.sh_degree : bands_in(rows);
+  const int rest = (degree + 1) * (degree + 1) - 1;
+  S* records = (S*)task.projected->records;
+  const int64_t end = (chunk + 1) * kRowChunk < rows.count ? (chunk + 1) * kRowChunk : rows.count;
+  for (int64_t first = chunk * kRowChunk; first < end; first += W) {
+    const int used = int(end - first < W ? end - first : W);
+    const GaussianRow<P> g = load_row<P>(rows, first);
+    const Projection<P> o = project_gaussian<P, S>(g, view, rows.filter3d != nullptr);
+    // Phrased so that a NaN anywhere fails.
+    auto ok = lt(P(view.near_z), o.p[2]) & lt(o.p[2], P(view.far_z)) & lt(P(S(0)), o.det) &
+              lt(o.det, P(S(1e30))) & ge(o.opacity_eff, P(S(1.0 / 255)));
+    const P log2_opacity = log2_(max_(o.opacity_eff, P(S(1e-30))));
+    const P q = max_(log2_opacity + P(S(kLog2Of255)), P(S(0)));
+    const P ex = sqrt_(P(S(2 * kLn2)) * q * o.a), ey = sqrt_(P(S(2 * kLn2)) * q * o.c);
+    P record[kRecord];
+    F::template payload<P, S>(o, log2_opacity, record);
+    record[kDepth] = o.p[2], record[kExtentX] = ex, record[kExtentY] = ey, record[kQMax] = q;
+    record[13] = o.opacity_eff, record[14] = P(S(0)), record[15] = P(S(0));
+    record[kColor] = record[kColor + 1] = record[kColor + 2] = P(S(0));
+    // All lanes that could be drawn, decided on scalars: integer tiles come from them.
+    alignas(64) S lane_x[W], lane_y[W], lane_ex[W], lane_ey[W], lane_z[W], lane_ok[W];
+    Lanes<P>::store(lane_x, o.x), Lanes<P>::store(lane_y, o.y);
+    Lanes<P>::store(lane_ex, ex), Lanes<P>::store(lane_ey, ey), Lanes<P>::store(lane_z, o.p[2]);
+    Lanes<P>::store(lane_ok, select(ok, P(S(1)), P(S(0))));
+    bool drawn = false;
+    for (int l = 0; l < used; ++l) {
+      const uint32_t tiles = lane_ok[l] > S(0) ? rect_tiles(lane_x[l], lane_y[l], lane_ex[l], lane_ey[l], view.width,
+                                                            view.height)
+                                               : 0;
+      task.projected->rect_tiles[first + l] = tiles;
+      task.projected->depth_keys[first + l] = tiles ? depth_key(float(value_of(lane_z[l]))) : 0xffffffffu;
+      drawn |= tiles != 0;
+    }
+    if (drawn) {
+      P d[3], inv_length, basis[16], sh[48];
+      direction<P>(g, view, d, &inv_length);
+      sh_basis<P, S>(degree, d, basis);
+      P color[3];
+      load_columns<P>((const S*)rows.sh0, 3, first, rows.count, sh);
+      for (int c = 0; c < 3; ++c) color[c] = fma(basis[0], sh[c], P(S(0.5)));
+      if (rest > 0) {
+        load_columns<P>((const S*)rows.sh_rest, 3 * rows.sh_rest_count, first, rows.count, sh);
+        for (int k = 0; k < rest; ++k)
+          for (int c = 0; c < 3; ++c) color[c] = fma(basis[k + 1], sh[3 * k + c], color[c]);
+      }
+      for (int c = 0; c < 3; ++c) record[kColor + c] = max_(color[c], P(S(0)));
+    }
+    store_columns<P>(records, kRecord, first, used, record, false);
+  }
+}
+
+// Sums of a splat's contiguous slots, column by column, for `W` splats.
+template <class S, int W>
+void gather_slots(const ProjectTask& task, int64_t first, int used, S* sums /* [stride, W] */) {
+  const int stride = task.slots->slot_stride;
+  const S* slots = (const S*)task.slots->slots;
+  for (int i = 0; i < stride * W; ++i) sums[i] = S(0);
+  for (int l = 0; l < used; ++l) {
+    const uint32_t rank = task.bins->rank[first + l];
+    if (rank == 0xffffffffu) continue;
+    const S* slot = slots + int64_t(task.bins->slot_begin[rank]) * stride;
+    for (uint32_t n = task.bins->slot_count[rank]; n > 0; --n, slot += stride)
+      for (int c = 0; c < stride; ++c) sums[c * W + l] = sums[c * W + l] + slot[c];
+  }
+}
+
+template <class P, class S> SPLAT_HD void zero_or_keep(void* table, int columns, int64_t first, int used, bool accumulate) {
+  if (table == nullptr || accumulate) return;
+  S* row = (S*)table + first * columns;
+  for (int64_t i = 0; i < int64_t(used) * columns; ++i) row[i] = S(0);
+}
+
+template <class F, class P> void project_backward_chunk(const ProjectTask& task, int64_t chunk) {
+  using S = typename Lanes<P>::Scalar;
+  constexpr int W = Lanes<P>::width;
+  const splat_rows& rows = *task.rows;
+  const splat_row_grads& out = *task.out;
+  const View<S> view = make_view<S>(*task.view);
+  const int degree = view.sh_degree < bands_in(rows) ? view.sh_degree : bands_in(rows);
+  const int rest = (degree + 1) * (degree + 1) - 1, stored = rows.sh_rest_count;
+  const bool acc = out.accumulate != 0;
+  const bool has_depth = task.slots->depth_expected || task.slots->depth_median;
+  const bool has_features = task.slots->features != nullptr;
+  const S* records = (const S*)task.projected->records;
+  double camera[SPLAT_CAMERA_GRAD] = {};
+  const int64_t end = (chunk + 1) * kRowChunk < rows.count ? (chunk + 1) * kRowChunk : rows.count;
+  for (int64_t first = chunk * kRowChunk; first < end; first += W) {
+    const int used = int(end - first < W ? end - first : W);
+    bool drawn = false;
+    for (int l = 0; l < used; ++l) drawn |= task.bins->rank[first + l] != 0xffffffffu;
+    if (!drawn) {
+      zero_or_keep<P, S>(out.means, 3, first, used, acc), zero_or_keep<P, S>(out.quats, 4, first, used, acc);
+      zero_or_keep<P, S>(out.log_scales, 3, first, used, acc);
+      zero_or_keep<P, S>(out.logit_opacities, 1, first, used, acc);
+      zero_or_keep<P, S>(out.sh0, 3, first, used, acc);
+      zero_or_keep<P, S>(out.sh_rest, 3 * stored, first, used, acc);
+      zero_or_keep<P, S>(out.features, rows.feature_count, first, used, acc);
+      zero_or_keep<P, S>(out.mean2d, 2, first, used, acc), zero_or_keep<P, S>(out.color, 3, first, used, acc);
+      zero_or_keep<P, S>(out.opacity, 1, first, used, acc);
+      continue;
+    }
+    alignas(64) S sums[(SPLAT_SLOT + 1 + SPLAT_MAX_CHANNELS + 8) * W];
+    gather_slots<S, W>(task, first, used, sums);
+    alignas(64) S drawn_lane[W];
+    for (int l = 0; l < W; ++l)
+      drawn_lane[l] = l < used && task.bins->rank[first + l] != 0xffffffffu ? S(1) : S(0);
+    const auto live = lt(P(S(0.5)), Lanes<P>::load(drawn_lane));
+
+    const GaussianRow<P> g = load_row<P>(rows, first);
+    const Projection<P> o = project_gaussian<P, S>(g, view, rows.filter3d != nullptr);
+    P record[kRecord];
+    load_columns<P>(records, kRecord, first, rows.count, record);
+    P moments[F::kSums];
+    for (int i = 0; i < F::kSums; ++i) moments[i] = Lanes<P>::load(sums + i * W);
+    FootprintGrad<P> fg = F::template gradient<P, S>(record, moments, record[13]);
+    int column = SPLAT_SLOT;
+    if (has_depth) fg.z = Lanes<P>::load(sums + column++ * W);
+    GaussianGrad<P> grad = project_gaussian_backward<P, S>(g, o, fg, view, rows.filter3d != nullptr);
+
+    // Colour: through the clamp at zero, the SH basis, and the direction.
+    P g_color[3], sh[48], d[3], inv_length, basis[16], g_sh[48];
+    direction<P>(g, view, d, &inv_length);
+    sh_basis<P, S>(degree, d, basis);
+    for (int c = 0; c < 3; ++c)
+      g_color[c] = select(lt(P(S(0)), record[kColor + c]), Lanes<P>::load(sums + (F::kSums + c) * W), P(S(0)));
+    for (int c = 0; c < 3; ++c) g_sh[c] = basis[0] * g_color[c];
+    for (int c = 0; c < 3; ++c) g_sh[c] = select(live, g_sh[c], P(S(0)));
+    if (out.sh0) store_columns<P>((S*)out.sh0, 3, first, used, g_sh, acc);
+    if (stored > 0) {
+      if (rest > 0) {
+        load_columns<P>((const S*)rows.sh_rest, 3 * stored, first, rows.count, sh);
+        P g_basis[16], g_dir[3];
+        for (int k = 0; k < rest; ++k) {
+          g_basis[k + 1] = g_color[0] * sh[3 * k] + g_color[1] * sh[3 * k + 1] + g_color[2] * sh[3 * k + 2];
+          for (int c = 0; c < 3; ++c) g_sh[3 * k + c] = select(live, basis[k + 1] * g_color[c], P(S(0)));
+        }
+        sh_basis_backward<P, S>(degree, d, g_basis, g_dir);
+        const P along = g_dir[0] * d[0] + g_dir[1] * d[1] + g_dir[2] * d[2];
+        P g_v[3];
+        for (int i = 0; i < 3; ++i) {
+          g_v[i] = (g_dir[i] - along * d[i]) * inv_length;
+          grad.mean[i] = grad.mean[i] + g_v[i];
+        }
+        // The camera centre is -R^T t: its gradient is -g_v.
+        for (int r = 0; r < 3; ++r) {
+          for (int i = 0; i < 3; ++i) grad.camera[4 * r + i] = grad.camera[4 * r + i] + P(view.t[r]) * g_v[i];
+          grad.camera[4 * r + 3] = grad.camera[4 * r + 3] + P(view.R[3 * r]) * g_v[0] +
+                                   P(view.R[3 * r + 1]) * g_v[1] + P(view.R[3 * r + 2]) * g_v[2];
+        }
+      }
+      for (int k = 3 * rest; k < 3 * stored; ++k) g_sh[k] = P(S(0));
+      if (out.sh_rest) store_columns<P>((S*)out.sh_rest, 3 * stored, first, used, g_sh, acc);
+    }
+
+    // Rows that were not drawn may hold anything: NaN times zero must not reach them.
+    const P zero = P(S(0));
+    for (int i = 0; i < 3; ++i) {
+      grad.mean[i] = select(live, grad.mean[i], zero);
+      grad.log_scale[i] = select(live, grad.log_scale[i], zero);
+    }
+    for (int i = 0; i < 4; ++i) grad.quat[i] = select(live, grad.quat[i], zero);
+    grad.logit_opacity = select(live, grad.logit_opacity, zero);
+    if (out.means) store_columns<P>((S*)out.means, 3, first, used, grad.mean, acc);
+    if (out.quats) store_columns<P>((S*)out.quats, 4, first, used, grad.quat, acc);
+    if (out.log_scales) store_columns<P>((S*)out.log_scales, 3, first, used, grad.log_scale, acc);
+    if (out.logit_opacities) store_columns<P>((S*)out.logit_opacities, 1, first, used, &grad.logit_opacity, acc);
+    if (out.mean2d) {
+      const P m[2] = {select(live, fg.x, zero), select(live, fg.y, zero)};
+      store_columns<P>((S*)out.mean2d, 2, first, used, m, acc);
+    }
+    if (out.color) {
+      P m[3];
+      for (int c = 0; c < 3; ++c) m[c] = select(live, Lanes<P>::load(sums + (F::kSums + c) * W), zero);
+      store_columns<P>((S*)out.color, 3, first, used, m, acc);
+    }
+    if (out.opacity) {
+      const P m = select(live, fg.opacity, zero);
+      store_columns<P>((S*)out.opacity, 1, first, used, &m, acc);
+    }
+    if (out.features && has_features)
+      for (int l = 0; l < used; ++l)
+        for (int k = 0; k < rows.feature_count; ++k) {
+          S* cell = (S*)out.features + (first + l) * rows.feature_count + k;
+          const S value = sums[(column + k) * W + l];
+          *cell = acc ? *cell + value : value;
+        }
+    if (out.camera)
+      for (int i = 0; i < SPLAT_CAMERA_GRAD; ++i)
+        camera[i] += double(value_of(reduce_add(select(live, grad.camera[i], zero))));
+  }
+  if (out.camera)
+    for (int i = 0; i < SPLAT_CAMERA_GRAD; ++i) out.camera_scratch[chunk * SPLAT_CAMERA_GRAD + i] = camera[i];
+}
+
+}  // namespace SPLAT_ISA
+}  // namespace splat

@@ -1,0 +1,205 @@
+/* The C interface of splat's rasterizer: one header for every backend.
+ *
+ * Plain pointers and sizes; the caller owns all memory (torch tensors in practice). Arrays of reals are
+ * `float` or `double` according to `dtype`; they are C-contiguous with the shape named beside them.
+ * Letters: N splats, V visible splats, I instances (splat, tile) pairs, H W pixels, F extra channels.
+ *
+ * Python reads this very file through cffi, so it holds declarations only: no macros with arguments,
+ * no inline functions; lines that start with '#' are skipped there.
+ */
+#ifndef SPLAT_H
+#define SPLAT_H
+#include <stdint.h>
+#include <stddef.h>
+#if defined(_WIN32)
+#define SPLAT_API __declspec(dllexport)
+#else
+#define SPLAT_API __attribute__((visibility("default")))
+#endif
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum splat_constants {
+  SPLAT_ABI_VERSION = 1,
+  SPLAT_TILE = 16,            /* pixels per tile side */
+  SPLAT_RECORD = 16,          /* reals per projected record */
+  SPLAT_SLOT = 9,             /* gradient sums of an instance: 6 moments, 3 colours */
+  SPLAT_MAX_CHANNELS = 64,    /* extra channels one call can blend */
+  SPLAT_MAX_WEIGHT_MAPS = 4,  /* pixel weight maps one call can sum over */
+  SPLAT_CAMERA_GRAD = 12      /* reals of a pose gradient: rows of [R|t] */
+};
+
+enum splat_dtype { SPLAT_F32 = 0, SPLAT_F64 = 1 };
+
+enum splat_status {
+  SPLAT_OK = 0,
+  SPLAT_BAD_ARGUMENT = 1,
+  SPLAT_OVERFLOW = 2 /* more than 2^31 instances */
+};
+
+/* Statistics of the forward pass, one bit each; a slot row holds them in this order. */
+enum splat_forward_stat {
+  SPLAT_STAT_FRAGMENTS = 1,
+  SPLAT_STAT_BLEND_SUM = 2,
+  SPLAT_STAT_BLEND_MAX = 4,
+  SPLAT_STAT_MAX_CONTRIB = 8,
+  SPLAT_STAT_CENTER_DIST = 16,
+  SPLAT_STAT_WEIGHTED = 32
+};
+
+/* Statistics of the backward pass. */
+enum splat_backward_stat {
+  SPLAT_STAT_ABS_GRAD = 1,        /* 2 sums: |dL/du|, |dL/dv| per pixel */
+  SPLAT_STAT_ABS_GRAD_L2 = 2,     /* 1 sum */
+  SPLAT_STAT_OPACITY_GRAD_SQ = 4, /* 1 sum */
+  SPLAT_STAT_TEXGRAD = 8,         /* 1 sum, uses weight map 0 */
+  SPLAT_STAT_SENSITIVITY = 16     /* 1 sum */
+};
+
+/* Raw rows of N splats; activations happen inside. */
+typedef struct splat_rows {
+  int64_t count;               /* N */
+  int32_t dtype;               /* splat_dtype of every array here and of every output */
+  int32_t sh_rest_count;       /* coefficients per channel in sh_rest: 0, 3, 8 or 15 */
+  int32_t feature_count;       /* F */
+  int32_t reserved;
+  const void* means;           /* [N,3] world */
+  const void* quats;           /* [N,4] w x y z, any length */
+  const void* log_scales;      /* [N,3] */
+  const void* logit_opacities; /* [N] */
+  const void* sh0;             /* [N,3] */
+  const void* sh_rest;         /* [N,sh_rest_count,3] */
+  const void* features;        /* [N,F] or NULL */
+  const void* filter3d;        /* [N] standard deviation of the Mip 3D filter, or NULL */
+} splat_rows;
+
+/* One pinhole view and how to filter it. */
+typedef struct splat_view {
+  double camera_from_world[12]; /* rows of [R|t], OpenCV axes */
+  double fx, fy, cx, cy;        /* px; first pixel's centre is (0.5, 0.5) */
+  double near_z, far_z;         /* camera z limits */
+  double dilation;              /* variance added to both axes, px^2 */
+  int32_t compensate;           /* 1: scale opacity by sqrt(det / dilated det) */
+  int32_t sh_degree;            /* highest band used */
+  int32_t width, height;
+} splat_view;
+
+/* What projection leaves per splat. */
+typedef struct splat_projected {
+  void* records;        /* [N,SPLAT_RECORD] mean2d, scaled conic, log2 opacity, rgb, z, half extents, ... */
+  uint32_t* depth_keys; /* [N] sortable depth bits; 0xffffffff = not drawn */
+  uint32_t* rect_tiles; /* [N] tiles of the bounding rectangle: an upper bound */
+} splat_projected;
+
+/* Which splat touches which tile, in depth order. */
+typedef struct splat_bins {
+  uint32_t* order;        /* [N] rows of the visible splats, near to far; first V are valid */
+  uint32_t* rank;         /* [N] position in `order`, 0xffffffff = not drawn */
+  uint32_t* slot_begin;   /* [N+1] first gradient slot by rank; a splat's slots are contiguous */
+  uint32_t* slot_count;   /* [N] slots in use by rank (holes may follow) */
+  uint32_t* tile_begin;   /* [tiles+1] first instance of a tile */
+  uint32_t* instance_splat; /* [capacity] */
+  uint32_t* instance_slot;  /* [capacity] */
+  int64_t capacity;       /* slots that fit; splat_*_bin returns the number needed */
+} splat_bins;
+
+/* Images and forward statistics of one view. NULL = not wanted. Planar images: channel, row, column. */
+typedef struct splat_images {
+  const void* background; /* [3] */
+  void* color;            /* [3,H,W] */
+  void* final_T;          /* [H,W] transmittance left; alpha = 1 - final_T */
+  void* depth_expected;   /* [H,W] */
+  void* depth_median;     /* [H,W] */
+  void* features;         /* [F,H,W] */
+  int32_t* top_id;        /* [H,W] row with the largest blend weight, -1 = none */
+  const void* weight_maps; /* [weight_map_count,H,W] */
+  int32_t weight_map_count;
+  int32_t stats;          /* bits of splat_forward_stat */
+  void* slot_stats;       /* [slots, stride] per instance, stride = splat_forward_stat_stride() */
+} splat_images;
+
+/* Cotangents of the images and what the backward blend writes. */
+typedef struct splat_image_grads {
+  const void* color;          /* [3,H,W] */
+  const void* alpha;          /* [H,W] or NULL */
+  const void* depth_expected; /* [H,W] or NULL */
+  const void* depth_median;   /* [H,W] or NULL */
+  const void* features;       /* [F,H,W] or NULL */
+  int32_t stats;              /* bits of splat_backward_stat */
+  int32_t slot_stride;        /* splat_backward_slot_stride() */
+  void* slots;                /* [slots, slot_stride] */
+  double* background;         /* [3] or NULL */
+} splat_image_grads;
+
+/* Gradients of the raw rows. NULL = not wanted. */
+typedef struct splat_row_grads {
+  void* means;           /* [N,3] */
+  void* quats;           /* [N,4] */
+  void* log_scales;      /* [N,3] */
+  void* logit_opacities; /* [N] */
+  void* sh0;             /* [N,3] */
+  void* sh_rest;         /* [N,sh_rest_count,3] */
+  void* features;        /* [N,F] */
+  void* mean2d;          /* [N,2] pixel gradient of the projected mean */
+  void* color;           /* [N,3] gradient of the colour before the SH chain */
+  void* opacity;         /* [N] gradient of the effective opacity */
+  double* camera;        /* [SPLAT_CAMERA_GRAD] */
+  double* camera_scratch; /* [ceil(N/1024), SPLAT_CAMERA_GRAD] */
+  int32_t accumulate;    /* 1: add to what is there (row arrays only) */
+  int32_t reserved;
+} splat_row_grads;
+
+SPLAT_API int32_t splat_abi_version(void);
+
+/* Name of the instruction set in use: "avx512", "avx2", "neon" or "baseline". */
+SPLAT_API const char* splat_cpu_isa(void);
+/* Instruction sets this machine can run, space separated. */
+SPLAT_API const char* splat_cpu_isas(void);
+/* Choose one by name; SPLAT_BAD_ARGUMENT when it is not available here. */
+SPLAT_API int32_t splat_cpu_set_isa(const char* name);
+SPLAT_API int32_t splat_cpu_threads(void);
+SPLAT_API void splat_cpu_set_threads(int32_t count);
+/* Keep freed buffers of the process's allocator for reuse instead of returning them to the system. */
+SPLAT_API void splat_cpu_keep_memory(void);
+
+SPLAT_API int32_t splat_forward_stat_stride(int32_t stats, int32_t weight_map_count);
+/* Extra channels are expected/median depth (one together) and features. */
+SPLAT_API int32_t splat_backward_slot_stride(int32_t stats, int32_t extra_channels);
+
+SPLAT_API int32_t splat_cpu_project(const splat_rows* rows, const splat_view* view, const splat_projected* out);
+/* Sorts and bins. Returns the slots needed; nothing is binned when that exceeds the capacity: grow and call
+ * again. Negative: -splat_status. `visible` receives V. */
+SPLAT_API int64_t splat_cpu_bin(const splat_rows* rows, const splat_view* view, const splat_projected* projected,
+                                const splat_bins* bins, int64_t* visible);
+SPLAT_API int32_t splat_cpu_blend(const splat_rows* rows, const splat_view* view, const splat_projected* projected,
+                                  const splat_bins* bins, const splat_images* images);
+SPLAT_API int32_t splat_cpu_blend_backward(const splat_rows* rows, const splat_view* view,
+                                           const splat_projected* projected, const splat_bins* bins,
+                                           const splat_images* images, const splat_image_grads* grads);
+SPLAT_API int32_t splat_cpu_project_backward(const splat_rows* rows, const splat_view* view,
+                                             const splat_projected* projected, const splat_bins* bins,
+                                             const splat_image_grads* slots, const splat_row_grads* out);
+/* out [N,stride]: per splat, the sum (maximum for BLEND_MAX) of its slots' statistics. */
+SPLAT_API int32_t splat_cpu_gather_stats(const splat_rows* rows, const splat_bins* bins, const void* slot_stats,
+                                         int32_t slot_stride, int32_t first, int32_t columns, int32_t max_column,
+                                         void* out);
+
+/* (1-ssim_weight) L1 + ssim_weight (1 - SSIM) and its gradient.
+ * color [3,H,W], target uint8 [H,W,3], mask uint8 [H,W] or NULL, grad [3,H,W] or NULL (then no gradient),
+ * scratch: 9*H*W reals, sums: {total, l1, ssim}. */
+SPLAT_API int32_t splat_cpu_photometric(int32_t dtype, int32_t width, int32_t height, const void* color,
+                                        const uint8_t* target, const uint8_t* mask, double ssim_weight, void* grad,
+                                        void* scratch, double* sums);
+
+/* Adam in place on `count` reals; step counts from 1. */
+SPLAT_API int32_t splat_cpu_adam(int32_t dtype, int64_t count, void* param, const void* grad, void* m, void* v,
+                                 double lr, double beta1, double beta2, double eps, int64_t step);
+
+/* Mean of the squared distances to the k nearest other points: points float [N,3] -> out float [N]. */
+SPLAT_API int32_t splat_cpu_knn(int64_t count, const float* points, int32_t k, float* out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,1 @@
+"""Builds, renders and writes the embedded capture. Needs ``mitsuba``; nothing of the app imports it."""

@@ -1,0 +1,1 @@
+"""One file per command: ``HELP`` (one screen) and ``run(argv) -> exit code``."""

@@ -1,0 +1,94 @@
+"""Opening a finished or stopped run: its configuration, its newest model, its scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from splat.config.assemble import open_capture
+from splat.config.build import build_config, nested
+from splat.config.schema import TrainConfig
+from splat.config.toml_io import parse_toml, read_toml
+from splat.errors import UserError
+from splat.io.formats import read_model
+from splat.model.splat_model import SplatModel
+from splat.scene.types import Scene
+from splat.train.checkpoint import checkpoint_paths, latest
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedModel:
+    """A model with what is known of its origin."""
+
+    model: SplatModel
+    header: dict[str, Any]
+    step: int | None
+    source: Path
+
+
+def run_config(run_dir: Path, settings: dict[str, Any] | None = None) -> TrainConfig:
+    """The configuration of a run, with command-line settings over it."""
+    path = run_dir / "config.toml"
+    if not path.exists():
+        raise UserError(f"{run_dir} is no run folder (it has no config.toml)")
+    return build_config([(str(path), read_toml(path)), ("command line", nested(settings or {}))])
+
+
+def run_scene(config: TrainConfig, say: Say) -> Scene:
+    """The capture a run was trained on."""
+    if not Path(config.capture).exists():
+        raise UserError(f"the capture of this run is gone ({config.capture}); name where it is now with --scene")
+    return open_capture(config, say, allow_sfm=True)
+
+
+def run_model(run_dir: Path, say: Say) -> OpenedModel:
+    """``model.safetensors``, or a newer checkpoint when the run was stopped after it."""
+    path = run_dir / "model.safetensors"
+    newest = checkpoint_paths(run_dir)
+    loaded = read_model(path) if path.exists() else None
+    step = None if loaded is None else (loaded.header.get("provenance") or {}).get("step")
+    if newest and (loaded is None or (step is not None and _step(newest[-1]) > step)):
+        return _from_checkpoint(run_dir, say)
+    if loaded is None:
+        raise UserError(f"{run_dir}: no model yet (neither model.safetensors nor a checkpoint)")
+    return OpenedModel(loaded.model, loaded.header, step, path)
+
+
+def open_model(path: Path, say: Say, *, scene: Scene | None = None) -> OpenedModel:
+    """A run folder's model or a model file; files in the capture's frame are moved to that of ``scene``."""
+    if path.is_dir() and ((path / "config.toml").exists() or checkpoint_paths(path)):
+        return run_model(path, say)
+    loaded = read_model(path)
+    model = loaded.model
+    if scene is not None and path.suffix.lower() == ".ply":
+        import torch
+
+        from splat.model.transform import transformed
+
+        model = transformed(model, torch.as_tensor(scene.world_from_input))
+    return OpenedModel(model, loaded.header, (loaded.header.get("provenance") or {}).get("step"), path)
+
+
+def _from_checkpoint(run_dir: Path, say: Say) -> OpenedModel:
+    checkpoint = latest(run_dir, lambda message: say(f"warning: {message}"))
+    config = build_config([(str(checkpoint.path), parse_toml(checkpoint.config_toml, str(checkpoint.path)))])
+    names = [spec.name for spec in config.primitive.fields(config.optim.sh_degree)]
+    rows = {name: checkpoint.rows[name] for name in names}
+    model = SplatModel(
+        config.primitive, rows, config.optim.sh_degree, config.render.filter2d, checkpoint.filter3d
+    )
+    return OpenedModel(model, {"provenance": {"step": checkpoint.step}}, checkpoint.step, checkpoint.path)
+
+
+def moved_to(model: SplatModel, device: Any) -> SplatModel:
+    """The model on another device."""
+    filter3d = None if model.filter3d is None else model.filter3d.to(device)
+    return replace(model, rows={name: table.to(device) for name, table in model.rows.items()}, filter3d=filter3d)
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.partition("_")[2])

@@ -1,0 +1,219 @@
+"""Where the concrete parts meet: a configuration becomes a scene, a model, a trainer and its sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+from splat.config.build import config_text, effective
+from splat.config.devices import choose_device, set_threads
+from splat.config.outputs import Outputs
+from splat.config.schema import TrainConfig
+from splat.densify.protocol import RefineContext
+from splat.errors import UserError
+from splat.geometry.rng import keyed_generator
+from splat.live.commands import CommandQueue
+from splat.live.mailbox import Mailbox
+from splat.model.splat_model import SplatModel
+from splat.optim.adam import SplatAdam
+from splat.render.types import Rasterizer
+from splat.scene.images import ImageStore
+from splat.scene.open import open_scene
+from splat.scene.types import PointCloud, Scene
+from splat.train.checkpoint import Checkpoint, CheckpointSink, restore
+from splat.train.events import Event, Sink, Started
+from splat.train.frames import FrameSource
+from splat.train.progress import ProgressSink
+from splat.train.settings import LoopSettings, ResolutionSchedule
+from splat.train.sinks import ExportSink, MailboxSink, MetricsSink
+from splat.train.state import TrainState
+from splat.train.trainer import Trainer
+
+BACKGROUNDS = {"auto": (0.0, 0.0, 0.0), "black": (0.0, 0.0, 0.0), "white": (1.0, 1.0, 1.0), "random": None}
+
+Say = Callable[[str], None]
+
+
+@dataclass(eq=False)
+class Parts:
+    """What a configuration needs before anything is trained or written."""
+
+    config: TrainConfig
+    """As the user meant it; ``effective(config)`` is what the loop follows."""
+    scene: Scene
+    store: ImageStore
+    device: torch.device
+    rasterizer: Rasterizer
+    state: TrainState
+
+    def close(self) -> None:
+        self.store.close()
+
+
+@dataclass(eq=False)
+class Run:
+    """A training ready to be driven."""
+
+    trainer: Trainer
+    sinks: Sequence[Sink]
+    progress: ProgressSink
+    checkpoints: CheckpointSink
+    outputs: Outputs
+    mailbox: Mailbox[SplatModel] = field(default_factory=Mailbox)
+
+
+def check_parts(config: TrainConfig) -> None:
+    """Say before any work if two parts do not fit."""
+    reason = config.densifier.blocked(config.primitive)
+    if reason is not None:
+        raise UserError(reason)
+    if not 0 <= config.optim.sh_degree <= 3:
+        raise UserError(f"optim.sh_degree = {config.optim.sh_degree} does not fit: use 0, 1, 2 or 3")
+
+
+def open_capture(config: TrainConfig, say: Say, *, allow_sfm: bool = True) -> Scene:
+    """The scene of a configuration; its warnings are told."""
+    if not config.capture:
+        raise UserError("no capture named; give a folder: splat train SCENE")
+    options = replace(config.scene, seed=config.seed, allow_sfm=allow_sfm, on_message=say)
+    scene = open_scene(Path(config.capture), options)
+    for warning in scene.warnings:
+        say(f"warning: {warning}")
+    return scene
+
+
+def gather(config: TrainConfig, say: Say, *, checkpoint: Checkpoint | None = None) -> Parts:
+    """Scene, rasterizer and the state to begin from: fresh, or that of ``checkpoint``."""
+    check_parts(config)
+    set_threads(config.render.threads)
+    device, rasterizer = choose_device(config.render, say)
+    scene = open_capture(config, say)
+    if not scene.train_indices:
+        raise UserError(f"{scene.root}: no image is left to train on; loosen scene.test_every or the list files")
+    model = start_model(config, scene, device, say)
+    specs = model.primitive.fields(model.sh_degree)
+    adam = SplatAdam(specs, betas=(config.optim.beta1, config.optim.beta2))
+    adam.start(model)
+    state = TrainState(model, adam, effective(config).densifier.start(model))
+    if checkpoint is not None:
+        restore(state, checkpoint)
+    return Parts(config, scene, image_store(config, scene), device, rasterizer, state)
+
+
+def start_model(config: TrainConfig, scene: Scene, device: torch.device, say: Say) -> SplatModel:
+    """One splat per point, at most ``max_splats``."""
+    points = scene.points
+    if config.max_splats is not None and len(points) > config.max_splats:
+        say(f"starting from {config.max_splats:,} of {len(points):,} points, drawn at random (--max-splats)")
+        points = _drawn(points, config.max_splats, config.seed)
+    rows = config.primitive.start(
+        torch.from_numpy(points.xyz).float(), torch.from_numpy(points.rgb).float() / 255,
+        sh_degree=config.optim.sh_degree, generator=keyed_generator(config.seed, "start", 0),
+    )  # fmt: skip
+    rows = {name: table.to(device) for name, table in rows.items()}
+    return SplatModel(config.primitive, rows, config.optim.sh_degree, config.render.filter2d)
+
+
+def image_store(config: TrainConfig, scene: Scene) -> ImageStore:
+    if config.scene.cache_gib is None:
+        return ImageStore(scene.cameras)
+    return ImageStore(scene.cameras, budget_bytes=int(config.scene.cache_gib * 2**30))
+
+
+def prepare(
+    parts: Parts, run_dir: Path, *, stream: TextIO, say: Say, version: str, commands: CommandQueue | None = None
+) -> Run:
+    """The trainer and everything that listens to it."""
+    config = effective(parts.config)
+    outputs = Outputs(run_dir, parts.scene, parts.store, parts.rasterizer, background=fixed_background(config))
+    trainer = Trainer(
+        parts.state,
+        settings=loop_settings(config),
+        densifier=config.densifier,
+        context=refine_context(config, parts.scene),
+        rasterizer=parts.rasterizer,
+        frames=train_frames(parts),
+        evaluate=outputs.evaluate if parts.scene.test_indices else None,
+        commands=commands,
+    )
+    mailbox: Mailbox[SplatModel] = Mailbox()
+    progress = ProgressSink(stream, test_views=len(parts.scene.test_indices))
+    checkpoints = CheckpointSink(
+        run_dir, config_text(parts.config), every=config.output.checkpoint_every,
+        keep_last=config.output.keep_checkpoints, keep_steps=config.output.keep_checkpoints_at,
+    )  # fmt: skip
+    sinks: list[Sink] = [
+        MetricsSink(run_dir, start_record(parts, version)), progress, MailboxSink(mailbox), checkpoints,
+        ExportSink(outputs.export, frozenset(config.output.export_at)),
+    ]  # fmt: skip
+    if config.output.first_render:
+        sinks.insert(0, _first_render(outputs, say))
+    return Run(trainer, sinks, progress, checkpoints, outputs, mailbox)
+
+
+def loop_settings(config: TrainConfig) -> LoopSettings:
+    """From an effective configuration."""
+    return LoopSettings(
+        steps=config.steps, seed=config.seed, ssim_weight=config.optim.ssim_weight,
+        sh_degree=config.optim.sh_degree, sh_every=config.optim.sh_every,
+        background=BACKGROUNDS[config.optim.background], filter2d=config.render.filter2d,
+        filter3d_every=config.render.filter3d_every if config.render.filter3d else 0,
+        resolution=ResolutionSchedule(config.resolution.factor, config.resolution.until),
+        eval_at=frozenset(config.output.eval_at),
+        max_secs=None if config.max_minutes is None else config.max_minutes * 60,
+    )  # fmt: skip
+
+
+def refine_context(config: TrainConfig, scene: Scene) -> RefineContext:
+    return RefineContext(
+        extent_world=scene.extent_world, max_splats=config.max_splats, seed=config.seed, total_steps=config.steps,
+        background_is_white=_behind(config, scene) == (1.0, 1.0, 1.0),
+    )  # fmt: skip
+
+
+def fixed_background(config: TrainConfig) -> tuple[float, float, float]:
+    """The colour behind evaluated pictures whose camera names none."""
+    return BACKGROUNDS[config.optim.background] or (0.0, 0.0, 0.0)
+
+
+def train_frames(parts: Parts) -> FrameSource:
+    """Training views by their place among the training views."""
+    indices = parts.scene.train_indices
+    return FrameSource(
+        parts.scene.train_cameras,
+        lambda view: parts.store.frame(indices[view]),
+        prefetch=lambda views: parts.store.prefetch([indices[view] for view in views]),
+        device=parts.device,
+    )
+
+
+def start_record(parts: Parts, version: str) -> dict[str, object]:
+    """What ``metrics.jsonl`` says first."""
+    return {
+        "scene": parts.scene.name, "protocol": dict(parts.scene.protocol), "device": str(parts.device),
+        "rasterizer": parts.rasterizer.name, "seed": parts.config.seed, "version": version,
+        "views_train": len(parts.scene.train_indices), "views_test": len(parts.scene.test_indices),
+        "total_steps": parts.config.steps,
+    }  # fmt: skip
+
+
+def _behind(config: TrainConfig, scene: Scene) -> tuple[float, ...] | None:
+    return scene.train_cameras[0].background or BACKGROUNDS[config.optim.background]
+
+
+def _drawn(points: PointCloud, count: int, seed: int) -> PointCloud:
+    generator = keyed_generator(seed, "start points", 0)
+    chosen = torch.randperm(len(points), generator=generator)[:count].sort().values.numpy()
+    return PointCloud(points.xyz[chosen], points.rgb[chosen], points.source)
+
+
+def _first_render(outputs: Outputs, say: Say) -> Sink:
+    def sink(event: Event) -> None:
+        if isinstance(event, Started) and event.step == 0:
+            say(f"first render: {outputs.first_render(event.state)}")
+
+    return sink

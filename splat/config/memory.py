@@ -1,0 +1,62 @@
+"""How much memory a training will take, counted from what it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from splat.config.schema import TrainConfig
+from splat.scene.types import Scene
+
+COPIES = 4  # value, gradient, two Adam moments
+BYTES_PER_PIXEL = 3 * 4 * 12
+"""Working planes of a step: picture, its gradient, and the maps of SSIM (float RGB each)."""
+BYTES_PER_SPLAT_DRAWN = 600
+"""Projected rows, their gradients, and on average some ten tile instances with sort keys and sums."""
+LIKELY_GROWTH = 10
+"""Splats per start point where nothing limits them: what the reference reaches on its usual scenes."""
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes."""
+
+    splats: int
+    """Rows the estimate is for."""
+    rows: int
+    step: int
+    images: int
+
+    @property
+    def total(self) -> int:
+        return self.rows + self.step + self.images
+
+    def text(self) -> str:
+        return (
+            f"about {_gib(self.total)} for {self.splats:,} splats: rows with gradients and moments {_gib(self.rows)}, "
+            f"one step {_gib(self.step)}, decoded pictures up to {_gib(self.images)}"
+        )
+
+
+def estimate_memory(config: TrainConfig, scene: Scene, *, cache_bytes: int) -> MemoryEstimate:
+    """For the splats the run may reach: its budget, or a guess from the points."""
+    start = len(scene.points)
+    limit = config.max_splats or getattr(config.densifier, "cap", None) or start * LIKELY_GROWTH
+    splats = max(limit, start) if config.max_splats is None else limit
+    floats = 0
+    for spec in config.primitive.fields(config.optim.sh_degree):
+        size = 1
+        for side in spec.shape:
+            size *= side
+        floats += size
+    pixels = max(camera.width * camera.height for camera in scene.cameras)
+    pictures = sum(camera.width * camera.height for camera in scene.cameras) * 3
+    return MemoryEstimate(
+        splats=splats,
+        rows=splats * floats * 4 * COPIES,
+        step=pixels * BYTES_PER_PIXEL + splats * BYTES_PER_SPLAT_DRAWN,
+        images=min(pictures, cache_bytes),
+    )
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**28 else f"{count / 2**20:.0f} MiB"

@@ -1,0 +1,116 @@
+"""Every setting of a training, in one tree of frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from splat.scene.options import SceneOptions
+
+DEFAULT_STEPS = 30_000
+"""The number of steps for which the defaults of step-valued settings are written."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Loss and schedule. Learning rates belong to the primitive."""
+
+    ssim_weight: float = 0.2
+    """Weight of 1-SSIM in the loss; the rest is L1."""
+    sh_degree: int = 3
+    """Highest band of view-dependent colour, 0 to 3."""
+    sh_every: int = 1000
+    """Steps between two bands of view-dependent colour; 0 starts with all."""
+    background: Literal["auto", "black", "white", "random"] = "auto"
+    """Colour behind the splats; auto is the capture's own, else black."""
+    beta1: float = 0.9
+    """Adam's memory of gradients."""
+    beta2: float = 0.999
+    """Adam's memory of squared gradients."""
+
+
+@dataclass(frozen=True)
+class ResolutionConfig:
+    """Coarse to fine."""
+
+    factor: Literal[1, 2, 4, 8] = 1
+    """Divide the sides of training pictures by this at first, halving it at equal intervals."""
+    until: int = 0
+    """First step at full size."""
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """How splats are drawn."""
+
+    rasterizer: Literal["auto", "native", "gsplat", "reference"] = "auto"
+    """Which implementation draws."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU when the rasterizer can use it."""
+    threads: int = 0
+    """CPU threads; 0 is one per core. Any number gives the same bits."""
+    filter2d: Literal["classic", "aa", "mip"] = "classic"
+    """Screen-space filter: classic (reference), aa (opacity compensated), mip (smaller and compensated)."""
+    filter3d: bool = False
+    """Mip 3D filter: no splat finer than the photographs could sample."""
+    filter3d_every: int = 100
+    """Steps between two updates of the Mip 3D filter."""
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """What is written, and when. The last step is always evaluated, exported and checkpointed."""
+
+    eval_at: tuple[int, ...] = (7000,)
+    """Steps after which held-out views are measured."""
+    export_at: tuple[int, ...] = (7000,)
+    """Steps after which model and PLY are written."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints (never stretched); 0 writes one only at the end."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay."""
+    keep_checkpoints_at: tuple[int, ...] = ()
+    """Steps whose checkpoints stay as well (never stretched)."""
+    first_render: bool = True
+    """Write renders/first.png before the first step."""
+    report: bool = True
+    """Write report.html at the end."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole run. ``primitive`` and ``densifier`` are the plug-ins themselves: their fields are their settings."""
+
+    primitive: Any  # splat.model.primitive.Primitive
+    densifier: Any  # splat.densify.protocol.Densifier
+    capture: str = ""
+    """Folder of the capture."""
+    preset: str = "default"
+    """Preset this began from (a record; the values below stand for themselves)."""
+    steps: int = DEFAULT_STEPS
+    """Optimizer steps."""
+    schedule_steps: int = DEFAULT_STEPS
+    """Steps for which the step-valued settings are written; they are stretched by steps / schedule_steps."""
+    seed: int = 0
+    """Seed of everything drawn at random; one seed, one result."""
+    max_splats: int | None = None
+    """Never more splats than this."""
+    max_minutes: float | None = None
+    """Finish cleanly after this wall time, parts before a resume included."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    resolution: ResolutionConfig = field(default_factory=ResolutionConfig)
+    render: RenderConfig = field(default_factory=RenderConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+
+SECTIONS: dict[str, type] = {
+    "scene": SceneOptions, "optim": OptimConfig, "resolution": ResolutionConfig, "render": RenderConfig,
+    "output": OutputConfig,
+}  # fmt: skip
+FAMILIES = ("primitive", "densifier")
+"""Sections whose settings depend on their ``kind``."""
+DERIVED = {"scene": frozenset({"seed", "allow_sfm", "on_message"})}
+"""Fields that are not settings: filled in from elsewhere."""
+STEP_VALUED = ("optim.sh_every", "resolution.until", "output.eval_at", "output.export_at")
+"""Settings that count steps and stretch with the run; densifiers stretch their own."""

@@ -1,0 +1,54 @@
+"""No densification: the splats of the start stay, only their values change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from splat.densify.protocol import DensifyState, RefineContext, StepPlan
+from splat.model.primitive import Ability, Primitive
+from splat.model.row_edit import RowEdit
+from splat.model.splat_model import SplatModel
+from splat.render.types import SplatStats
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Keeps every row."""
+
+    kind: ClassVar[str] = "none"
+    needs_abilities: ClassVar[frozenset[Ability]] = frozenset()
+    start_settings: ClassVar[Mapping[str, float]] = {}
+
+    def needs(self, step: int) -> frozenset[str]:
+        return frozenset()
+
+    def plan(self, step: int) -> StepPlan:
+        return StepPlan()
+
+    def rescaled(self, factor: float) -> Frozen:
+        return self
+
+    def blocked(self, primitive: Primitive) -> str | None:
+        return None
+
+    def start(self, model: SplatModel) -> DensifyState:
+        return DensifyState()
+
+    def regularizer(self, model: SplatModel) -> Tensor | None:
+        return None
+
+    def observe(self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int) -> None:
+        """Nothing to learn."""
+
+    def refine(self, state: DensifyState, step: int, model: SplatModel, ctx: RefineContext) -> Iterator[RowEdit]:
+        yield from ()
+
+    def perturb(
+        self, state: DensifyState, step: int, model: SplatModel, *, lr_means: float, generator: torch.Generator
+    ) -> Tensor | None:
+        return None

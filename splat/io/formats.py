@@ -1,0 +1,184 @@
+"""Every model format is one row of ``FORMATS``; files are told apart by what they contain, then by suffix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from splat.errors import UserError
+from splat.io.native_file import read_native, write_native
+from splat.io.ply import read_ply, write_ply
+from splat.model.splat_model import SplatModel
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model from a file, with what the file said about itself."""
+
+    model: SplatModel
+    header: dict[str, Any]
+    """``format`` and, where known, ``up_axis``, ``world_from_input``, ``provenance``; ``warnings`` always."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Path], tuple[SplatModel, dict[str, Any]]]
+    write: Callable[[SplatModel, Path, dict[str, Any]], None]
+    fidelity: Literal["exact", "lossy"]
+    """Whether reading the file back gives a model that draws the same picture."""
+    matches: Callable[[bytes], bool]
+    """Judges the first bytes of a file."""
+    frame: Literal["training", "capture"]
+    """The coordinate frame its rows are in."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write produced."""
+
+    path: Path
+    format: str
+    size_bytes: int
+    fidelity: Literal["exact", "lossy"]
+    """Lossy when the format or the primitive's conversion to Gaussians is."""
+
+
+def _looks_like_safetensors(head: bytes) -> bool:
+    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000
+
+
+def _looks_like_ply(head: bytes) -> bool:
+    return head[:4] in (b"ply\n", b"ply\r")
+
+
+FORMATS: dict[str, Format] = {
+    row.name: row
+    for row in (
+        Format("native", (".safetensors",), read_native, write_native, "exact", _looks_like_safetensors, "training"),
+        Format("ply", (".ply",), read_ply, write_ply, "exact", _looks_like_ply, "capture"),
+    )
+}
+
+# Recognised so that the error can say what the file is: (name, suffixes, first bytes).
+_UNSUPPORTED = (
+    ("SPZ", (".spz",), (b"NGSP",)),
+    ("SOG", (".sog",), ()),
+    ("glTF", (".glb", ".gltf"), (b"glTF",)),
+    (".splat", (".splat",), ()),
+    ("KSPLAT", (".ksplat",), ()),
+    ("pickle checkpoint", (".pt", ".pth", ".ckpt"), ()),
+)
+
+
+def read_model(path: str | Path) -> LoadedModel:
+    """Read a model from a file of any known format, or from a run folder."""
+    file = model_file(path)
+    return LoadedModel(*sniff(file).read(file))
+
+
+def write_model(
+    model: SplatModel,
+    path: str | Path,
+    *,
+    format: str | None = None,
+    header: dict[str, Any] | None = None,
+    input_from_world: np.ndarray | None = None,
+) -> Written:
+    """Write ``model`` in ``format`` (None: by suffix).
+
+    ``input_from_world`` [4,4] leads from the model's frame to the capture's own; None takes it from
+    ``header["world_from_input"]``. Interchange formats are written in the capture's frame; the native file
+    keeps the rows as they are and remembers the transform.
+    """
+    path = Path(path)
+    row = format_for(path, format)
+    header = dict(header or {})
+    if input_from_world is None and header.get("world_from_input") is not None:
+        input_from_world = _inverse(header["world_from_input"])
+    if row.frame == "training":
+        if input_from_world is not None:
+            header["world_from_input"] = _inverse(input_from_world).tolist()
+    else:
+        header.pop("world_from_input", None)
+        model = in_capture_frame(model, input_from_world)
+    row.write(model, path, header)
+    lossless = row.fidelity == "exact" and (row.frame == "training" or model.primitive.export == "exact")
+    return Written(path, row.name, path.stat().st_size, "exact" if lossless else "lossy")
+
+
+def in_capture_frame(model: SplatModel, input_from_world: np.ndarray | None) -> SplatModel:
+    """``model`` moved to the capture's own frame; itself when that is the same frame."""
+    if input_from_world is None or np.array_equal(np.asarray(input_from_world), np.eye(4)):
+        return model
+    from splat.model.transform import transformed
+
+    return transformed(model, torch.as_tensor(np.asarray(input_from_world, np.float64)))
+
+
+def format_for(path: Path, name: str | None) -> Format:
+    """The row to write ``path`` with: by name, else by suffix."""
+    if name is not None:
+        if name not in FORMATS:
+            raise UserError(f"format {name!r} is not known; choices: {', '.join(FORMATS)}")
+        return FORMATS[name]
+    for row in FORMATS.values():
+        if path.suffix.lower() in row.suffixes:
+            return row
+    choices = ", ".join(suffix for row in FORMATS.values() for suffix in row.suffixes)
+    raise UserError(f"{path}: no format is written with suffix {path.suffix!r}; choices: {choices}")
+
+
+def sniff(path: Path) -> Format:
+    """The format of an existing file by its first bytes."""
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(64)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    for row in FORMATS.values():
+        if row.matches(head):
+            return row
+    for name, suffixes, magics in _UNSUPPORTED:
+        if any(head.startswith(magic) for magic in magics) or path.suffix.lower() in suffixes:
+            raise UserError(f"{path}: a {name} file, not supported yet; this version reads {', '.join(FORMATS)}")
+    if not head:
+        raise UserError(f"{path}: the file is empty")
+    raise UserError(f"{path}: not a splat model that can be read; this version reads {', '.join(FORMATS)}")
+
+
+def model_file(path: str | Path) -> Path:
+    """The model file ``path`` stands for: itself, or the best one of a run folder."""
+    path = Path(path)
+    if not path.is_dir():
+        if not path.exists():
+            raise UserError(f"{path}: no such file")
+        return path
+    native = path / "model.safetensors"
+    if native.exists():
+        return native
+    clouds = sorted(path.glob("point_cloud/iteration_*/point_cloud.ply"), key=_iteration)
+    if clouds:
+        return clouds[-1]
+    raise UserError(f"{path}: neither model.safetensors nor point_cloud/iteration_N/point_cloud.ply in this folder")
+
+
+def _inverse(transform: Any) -> np.ndarray:  # [4,4]
+    """Inverse of an affine transform, with an exact last row."""
+    inverse = np.linalg.inv(np.asarray(transform, np.float64))
+    inverse[3] = (0, 0, 0, 1)
+    return inverse
+
+
+def _iteration(path: Path) -> int:
+    match = re.fullmatch(r"iteration_(\d+)", path.parent.name)
+    return int(match.group(1)) if match else -1

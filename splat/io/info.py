@@ -1,0 +1,198 @@
+"""What ``splat info FILE`` says: what the file is, what is in it, and what looks wrong with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splat.io.formats import model_file, read_model
+from splat.model.splat_model import SplatModel
+
+OPACITY_CUT = 1 / 255  # fainter splats never pass the blending cut, so they are never drawn
+OVERSIZED_RATIO = 0.1  # of the diagonal of the 1-99 % box
+FLOATER_CELLS = 64  # cells along that diagonal; a floater has no company in the 27 cells around it
+FLOATER_NEIGHBOURS = 3
+_BARS = " ▁▂▃▄▅▆▇█"
+_BINS = 24
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of finite values in equal bins between ``low`` and ``high``."""
+
+    low: float
+    high: float
+    median: float
+    counts: tuple[int, ...]
+
+    def sparkline(self) -> str:
+        top = max(self.counts, default=0)
+        return "".join(_BARS[math.ceil(8 * count / top) if top else 0] for count in self.counts)
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """Facts about one model file. Boxes are (min [3], max [3]) in the units of the file's frame; None when empty."""
+
+    path: str
+    format: str
+    size_bytes: int
+    splats: int
+    bytes_per_splat: float
+    primitive: str
+    sh_degree: int
+    filter2d: str
+    has_filter3d: bool
+    box: tuple[tuple[float, ...], tuple[float, ...]] | None
+    box_98: tuple[tuple[float, ...], tuple[float, ...]] | None
+    """Between the 1st and 99th percentile of each axis."""
+    opacity: Histogram
+    log10_scale: Histogram
+    """Of the largest axis of each splat."""
+    floaters: int
+    """Visible splats with fewer than ``FLOATER_NEIGHBOURS`` others near them."""
+    oversized: int
+    """Splats whose largest standard deviation exceeds ``OVERSIZED_RATIO`` of the 98 % box's diagonal."""
+    nearly_invisible: int
+    """Splats with opacity below 1/255: they are never drawn."""
+    non_finite: int
+    """Rows of the model with NaN or infinity."""
+    frame: str
+    up_axis: list[float] | None
+    provenance: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """A page for the terminal."""
+        filters = {"classic": "off", "aa": "compensated 2D filter", "mip": "Mip-Splatting 2D filter"}
+        lines = [
+            ("file", self.path),
+            ("format", f"{self.format}, {self.size_bytes:,} bytes, {self.bytes_per_splat:.1f} per splat"),
+            ("splats", f"{self.splats:,} ({self.primitive}), SH degree {self.sh_degree}"),
+            ("anti-aliasing", filters[self.filter2d] + (", 3D filter" if self.has_filter3d else "")),
+            ("box", _box_text(self.box)),
+            ("box 1-99 %", _box_text(self.box_98)),
+            ("opacity", _histogram_text(self.opacity, "{:.2f}")),
+            ("size, log10", _histogram_text(self.log10_scale, "{:.1f}")),
+            ("looks wrong", self._wrong_text()),
+            ("frame", self.frame + (f", up is {_vector(self.up_axis)}" if self.up_axis else "")),
+            *((f"  {key}", str(value)) for key, value in sorted(self.provenance.items())),
+            *(("warning", warning) for warning in self.warnings),
+        ]
+        return "\n".join(f"{name:<14} {value}" for name, value in lines)
+
+    def _wrong_text(self) -> str:
+        counts = {
+            "floaters": self.floaters, "oversized": self.oversized,
+            "nearly invisible": self.nearly_invisible, "non-finite": self.non_finite,
+        }  # fmt: skip
+        return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing"
+
+
+def describe(path: str | Path) -> FileInfo:
+    """Read a model file (or a run folder's model) and look it over."""
+    file = model_file(path)
+    loaded = read_model(file)
+    model, header = loaded.model, loaded.header
+    size = file.stat().st_size
+    means, opacities, largest, finite = _finite_values(model)
+    low, high = (np.percentile(means, (1, 99), axis=0) if len(means) else np.zeros((2, 3))).astype(float)
+    diagonal = float(np.linalg.norm(high - low))
+    return FileInfo(
+        path=str(file),
+        format="ply" if header["format"] == "ply" else "native",
+        size_bytes=size,
+        splats=model.count,
+        bytes_per_splat=size / max(model.count, 1),
+        primitive=model.primitive.kind,
+        sh_degree=model.sh_degree,
+        filter2d=model.filter2d,
+        has_filter3d=model.filter3d is not None,
+        box=_box(means.min(0), means.max(0)) if len(means) else None,
+        box_98=_box(low, high) if len(means) else None,
+        opacity=_histogram(opacities, 0.0, 1.0),
+        log10_scale=_histogram(np.log10(np.maximum(largest, 1e-30))),
+        floaters=count_floaters(means[opacities >= OPACITY_CUT], diagonal / FLOATER_CELLS),
+        oversized=int((largest > OVERSIZED_RATIO * diagonal).sum()) if diagonal > 0 else 0,
+        nearly_invisible=int((opacities < OPACITY_CUT).sum()),
+        non_finite=int((~finite).sum()),
+        frame=_frame(header),
+        up_axis=header.get("up_axis"),
+        provenance=dict(header.get("provenance") or {}),
+        warnings=tuple(header["warnings"]),
+    )
+
+
+def count_floaters(means: np.ndarray, cell: float) -> int:  # [N,3]
+    """Splats with fewer than ``FLOATER_NEIGHBOURS`` others in the 27 grid cells around theirs."""
+    if len(means) <= FLOATER_NEIGHBOURS or cell <= 0:
+        return 0
+    cells = np.floor((means - means.min(0)) / cell)
+    cells = np.minimum(cells, 2**20 - 3).astype(np.int64) + 1  # 20 bits an axis, with a border cell either side
+    stride = np.array([1 << 40, 1 << 20, 1])
+    keys, owner, counts = np.unique(cells @ stride, return_inverse=True, return_counts=True)
+    near = np.zeros(len(keys), np.int64)
+    for offset in np.ndindex(3, 3, 3):
+        wanted = keys + (np.array(offset) - 1) @ stride
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        near += np.where(keys[at] == wanted, counts[at], 0)
+    return int((near[owner.reshape(-1)] - 1 < FLOATER_NEIGHBOURS).sum())
+
+
+def _finite_values(model: SplatModel) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Means, opacities and largest scales as drawn (3D filter included) of the finite rows, and which [N] those are."""
+    finite = np.ones(model.count, bool)
+    for table in model.rows.values():
+        values = table.detach().cpu().numpy()
+        finite &= np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    gaussians = model.primitive.gaussian_rows(model.rows, filter3d=model.filter3d)
+    means = gaussians["means"].cpu().numpy()[finite].astype(np.float64)
+    opacities = gaussians["logit_opacities"].sigmoid().cpu().numpy()[finite]
+    scales = gaussians["log_scales"].exp().cpu().numpy()[finite]
+    return means, opacities, scales.max(axis=1, initial=0.0), finite
+
+
+def _histogram(values: np.ndarray, low: float | None = None, high: float | None = None) -> Histogram:
+    if not len(values):
+        return Histogram(low or 0.0, high or 0.0, 0.0, (0,) * _BINS)
+    low, high = float(values.min() if low is None else low), float(values.max() if high is None else high)
+    counts, _ = np.histogram(values, bins=_BINS, range=(low, high if high > low else low + 1))
+    return Histogram(low, high, float(np.median(values)), tuple(int(count) for count in counts))
+
+
+def _frame(header: dict[str, Any]) -> str:
+    transform = header.get("world_from_input")
+    if header["format"] == "ply":
+        return "as written"
+    if transform is None or np.allclose(transform, np.eye(4)):
+        return "the capture's own"
+    scale = abs(float(np.linalg.det(np.asarray(transform)[:3, :3]))) ** (1 / 3)
+    return f"training frame, {scale:.4g} x the capture's (export returns to the capture's)"
+
+
+def _box(low: np.ndarray, high: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(float(v) for v in low), tuple(float(v) for v in high)
+
+
+def _box_text(box: tuple[tuple[float, ...], tuple[float, ...]] | None) -> str:
+    if box is None:
+        return "empty"
+    size = [high - low for low, high in zip(*box, strict=True)]
+    return f"{_vector(box[0])} to {_vector(box[1])}, size {' x '.join(f'{v:.4g}' for v in size)}"
+
+
+def _vector(values: Any) -> str:
+    return "(" + ", ".join(f"{v:.4g}" for v in values) + ")"
+
+
+def _histogram_text(histogram: Histogram, pattern: str) -> str:
+    low, high, median = (pattern.format(v) for v in (histogram.low, histogram.high, histogram.median))
+    return f"{low} |{histogram.sparkline()}| {high}, median {median}"

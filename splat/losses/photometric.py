@@ -1,0 +1,76 @@
+"""The loss of 3DGS: (1 - w) L1 + w (1 - SSIM), fused, on 8-bit targets, with masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from splat.native import ops
+
+
+@dataclass(frozen=True, eq=False)
+class PhotometricLoss:
+    """The loss with its terms; ``l1`` and ``ssim`` are plain numbers for logs."""
+
+    total: Tensor
+    """Scalar, differentiable."""
+    l1: float
+    ssim: float
+
+
+class _Photometric(torch.autograd.Function):
+    """Loss and gradient in one native pass; the gradient is scaled when backward asks for it."""
+
+    @staticmethod
+    def forward(ctx, color, target, mask, ssim_weight, terms):  # noqa: ANN001, ANN205
+        cameras, height, width = color.shape[0], color.shape[1], color.shape[2]
+        planar = color.detach().permute(0, 3, 1, 2).contiguous()  # no copy for our rasterizer's output
+        grad = torch.empty_like(planar) if color.requires_grad else None
+        scratch = torch.empty(9 * height * width, dtype=color.dtype)
+        for c in range(cameras):
+            terms.append(
+                ops.photometric(
+                    planar[c], target[c], None if mask is None else mask[c], ssim_weight=ssim_weight,
+                    grad=None if grad is None else grad[c], scratch=scratch,
+                )
+            )
+        ctx.save_for_backward(grad)
+        ctx.cameras = cameras
+        return color.new_tensor(sum(t[0] for t in terms) / cameras)
+
+    @staticmethod
+    def backward(ctx, upstream):  # noqa: ANN001, ANN205
+        (grad,) = ctx.saved_tensors
+        scale = float(upstream) / ctx.cameras
+        if scale != 1.0:
+            grad = grad * scale
+        return grad.permute(0, 2, 3, 1), None, None, None, None
+
+
+def photometric_loss(
+    color: Tensor, target: Tensor, mask: Tensor | None = None, *, ssim_weight: float = 0.2
+) -> PhotometricLoss:
+    """Mean over cameras of (1-w) L1 + w (1 - SSIM).
+
+    Args:
+        color: [C,H,W,3] rendered, float32 or float64, not clamped.
+        target: [C,H,W,3] uint8.
+        mask: [C,H,W] uint8 or None. Pixels weigh mask/255; SSIM sees the target where the mask is 0, its window
+            (11x11, sigma 1.5) is padded with zeros, and the map is averaged with the same weights.
+        ssim_weight: w; 0.2 in Kerbl et al. 2023.
+
+    Raises:
+        ValueError: when shapes or dtypes do not fit.
+    """
+    if color.ndim != 4 or color.shape[3] != 3 or tuple(target.shape) != tuple(color.shape):
+        raise ValueError(f"color must be [C,H,W,3] and target alike, got {tuple(color.shape)}, {tuple(target.shape)}")
+    if target.dtype != torch.uint8 or (mask is not None and mask.dtype != torch.uint8):
+        raise ValueError("target and mask must be uint8")
+    if mask is not None and tuple(mask.shape) != tuple(color.shape[:3]):
+        raise ValueError(f"mask must be [C,H,W] = {tuple(color.shape[:3])}, got {tuple(mask.shape)}")
+    terms: list[tuple[float, float, float]] = []
+    target, mask = target.contiguous(), None if mask is None else mask.contiguous()
+    total = _Photometric.apply(color, target, mask, ssim_weight, terms)
+    return PhotometricLoss(total, sum(t[1] for t in terms) / len(terms), sum(t[2] for t in terms) / len(terms))

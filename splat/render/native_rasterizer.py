@@ -1,0 +1,227 @@
+"""Our own rasterizer as a differentiable torch operation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from splat.model.render_inputs import RenderInputs
+from splat.native.library import NativeLibraryError, cpu_library
+from splat.render.native_view import BACKWARD_BITS, FORWARD_BITS, SLOT, ImageGrads, NativeView, RowGrads
+from splat.render.types import FORWARD_STATS, CameraBatch, RenderOptions, RenderOutput, SplatStats
+
+ROW_FIELDS = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest", "features")
+
+
+@dataclass(eq=False)
+class _Call:
+    """What one render carries around autograd: settings, the statistics to fill, the capacity hint."""
+
+    cameras: CameraBatch
+    options: RenderOptions
+    filter3d: Tensor | None
+    kind: str
+    stats: SplatStats
+    capacity: int
+
+
+class NativeRasterizer:
+    """Draws on the CPU with SIMD; float64 inputs take the generic path, which is the oracle's speed."""
+
+    name = "native"
+
+    def __init__(self) -> None:
+        self._capacity: dict[tuple[int, int], int] = {}
+
+    def supports(self, inputs: RenderInputs, options: RenderOptions, device: torch.device) -> str | None:
+        if torch.device(device).type != "cpu":
+            return f"the native rasterizer draws on the CPU in this build, not on {device}"
+        if inputs.kind != "gaussian":
+            return f"the native rasterizer has no footprint {inputs.kind!r}; it has: gaussian"
+        try:
+            cpu_library()
+        except NativeLibraryError as error:
+            return str(error)
+        return None
+
+    def render(self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -> RenderOutput:
+        """See ``Rasterizer.render``. Raises ValueError for shapes or dtypes that do not fit."""
+        _check(inputs, cameras, options)
+        key = (cameras.width, cameras.height)
+        hint = max(self._capacity.get(key, 0), 2 * inputs.count + 1024)
+        call = _Call(cameras, options, inputs.filter3d, inputs.kind, SplatStats(), hint)
+        background = options.background
+        if background is None:
+            background = torch.zeros(3, dtype=inputs.means.dtype)
+        rows = [getattr(inputs, name) for name in ROW_FIELDS]
+        color, alpha, expected, median, features, top_id = _Render.apply(
+            call, *rows, background, cameras.camera_from_world
+        )
+        self._capacity[key] = call.capacity
+        return RenderOutput(color, alpha, expected, median, features, top_id, call.stats)
+
+
+def _check(inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -> None:
+    n, dtype = inputs.count, inputs.means.dtype
+    tails = {"means": (3,), "quats": (4,), "log_scales": (3,), "logit_opacities": (), "sh0": (3,)}
+    for name, tail in tails.items():
+        tensor = getattr(inputs, name)
+        if tuple(tensor.shape) != (n, *tail) or tensor.dtype != dtype:
+            raise ValueError(f"{name} must be {[n, *tail]} {dtype}, got {list(tensor.shape)} {tensor.dtype}")
+    if inputs.sh_rest.ndim != 3 or inputs.sh_rest.shape[1] not in (0, 3, 8, 15):
+        raise ValueError(f"sh_rest must be [N,K-1,3] with K in 1, 4, 9, 16, got {list(inputs.sh_rest.shape)}")
+    weights = options.pixel_weights
+    if weights is not None and tuple(weights.shape[2:]) != (cameras.height, cameras.width):
+        raise ValueError(f"pixel_weights must be [C,M,{cameras.height},{cameras.width}], got {list(weights.shape)}")
+    if weights is None and any(name.startswith("weighted_") or name == "texgrad" for name in options.stats):
+        raise ValueError("the weighted_* and texgrad statistics need RenderOptions.pixel_weights")
+    if cameras.K.requires_grad:
+        raise ValueError("gradients of the intrinsics are not computed; detach CameraBatch.K")
+
+
+class _Render(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, call: _Call, *tensors):  # noqa: ANN001, ANN205
+        *rows, background, poses = tensors
+        ctx.set_materialize_grads(False)
+        dtype = rows[0].dtype
+        plain = [None if t is None else t.detach().contiguous() for t in rows]
+        filter3d = None if call.filter3d is None else call.filter3d.detach().to(dtype).contiguous()
+        inputs = RenderInputs(*plain, filter3d=filter3d, kind=call.kind)
+        cameras = replace(call.cameras, camera_from_world=poses.detach())
+        behind = background.detach().to(dtype).expand(len(cameras), 3)
+        weights = call.options.pixel_weights
+        views = []
+        for c in range(len(cameras)):
+            view = NativeView(inputs, cameras, c, call.options)
+            call.capacity = max(call.capacity, view.project_and_bin(call.capacity))
+            view.blend(behind[c].contiguous(), None if weights is None else weights[c].to(dtype).contiguous())
+            views.append(view)
+        _forward_stats(call, views)
+        ctx.call, ctx.views, ctx.background_shape = call, views, background.shape
+        return _stacked(views)
+
+    @staticmethod
+    def backward(ctx, color, alpha, expected, median, features, _top_id):  # noqa: ANN001, ANN205
+        call, views = ctx.call, ctx.views
+        n, dtype = views[0].inputs.count, views[0].dtype
+        need = dict(zip((*ROW_FIELDS, "background", "camera"), ctx.needs_input_grad[1:], strict=True))
+        inputs = views[0].inputs
+        rows = {
+            name: torch.empty_like(getattr(inputs, name))
+            for name in ROW_FIELDS
+            # At degree 0 the higher bands are not read: no gradient rather than a table of zeros.
+            if need[name] and not (name == "sh_rest" and (call.options.sh_degree == 0 or inputs.sh_rest.shape[1] == 0))
+            and not (name == "features" and features is None)
+        }
+        backgrounds, poses, per_view = [], [], []
+        for c, view in enumerate(views):
+            out = RowGrads(**rows)
+            stats = call.options.stats
+            out.mean2d = torch.empty(n, 2, dtype=dtype) if "grad2d" in stats else None
+            out.color = torch.empty(n, 3, dtype=dtype) if "color_grad" in stats else None
+            out.opacity = torch.empty(n, dtype=dtype) if "opacity_grad_sum" in stats else None
+            out.background = torch.zeros(3, dtype=dtype) if need["background"] else None
+            out.camera = torch.zeros(4, 4, dtype=dtype) if need["camera"] else None
+            grads = ImageGrads(
+                color=torch.zeros(3, view.height, view.width, dtype=dtype)
+                if color is None
+                else color[c].permute(2, 0, 1).contiguous(),
+                alpha=_plane(alpha, c), depth_expected=_plane(expected, c), depth_median=_plane(median, c),
+                features=None if features is None else features[c].permute(2, 0, 1).contiguous(),
+            )  # fmt: skip
+            slots = _backward_view(view, grads, out, accumulate=c > 0)
+            backgrounds.append(out.background)
+            poses.append(out.camera)
+            per_view.append((view, out, slots, grads))
+        _backward_stats(call, per_view)
+        g_background = None
+        if need["background"]:
+            g_background = torch.stack(backgrounds)
+            if len(ctx.background_shape) == 1:
+                g_background = g_background.sum(0)
+        g_poses = torch.stack(poses) if need["camera"] else None
+        return (None, *(rows.get(name) for name in ROW_FIELDS), g_background, g_poses)
+
+
+def _backward_view(view: NativeView, grads: ImageGrads, out: RowGrads, *, accumulate: bool) -> Tensor:
+    """As ``NativeView.backward``; statistics are per view, so only row gradients accumulate."""
+    if not accumulate:
+        return view.backward(grads, out, accumulate=False)
+    for name in ("mean2d", "color", "opacity"):
+        if getattr(out, name) is not None:
+            getattr(out, name).zero_()
+    return view.backward(grads, out, accumulate=True)
+
+
+def _plane(images: Tensor | None, index: int) -> Tensor | None:
+    return None if images is None else images[index].contiguous()
+
+
+def _stacked(views: list[NativeView]) -> tuple[Tensor | None, ...]:
+    def stack(name: str) -> Tensor | None:
+        planes = [getattr(view.images, name) for view in views]
+        if planes[0] is None:
+            return None
+        return planes[0].unsqueeze(0) if len(planes) == 1 else torch.stack(planes)
+
+    features = stack("features")
+    return (
+        stack("color").permute(0, 2, 3, 1),
+        1 - stack("final_T"),
+        stack("depth_expected"),
+        stack("depth_median"),
+        None if features is None else features.permute(0, 2, 3, 1),
+        stack("top_id"),
+    )
+
+
+def _forward_stats(call: _Call, views: list[NativeView]) -> None:
+    wanted, stats = call.options.stats & FORWARD_STATS, call.stats
+    if not wanted:
+        return
+    drawn = torch.stack([view.depth_keys != -1 for view in views])  # 0xffffffff as int32
+    if "visible" in wanted:
+        stats.visible = drawn
+    if "radii_px" in wanted:
+        radii = torch.stack([view.records[:, 10:12] for view in views])
+        stats.radii_px = torch.where(drawn[..., None], radii, torch.zeros_like(radii))
+    if "depths" in wanted:
+        depths = torch.stack([view.records[:, 9] for view in views])
+        stats.depths = torch.where(drawn, depths, torch.zeros_like(depths))
+    column = 0
+    for name in list(FORWARD_BITS)[:-1]:
+        if name in wanted:
+            parts = [view.gather(view.images.slot_stats, column, 1, maximum=name == "blend_max") for view in views]
+            setattr(stats, name, torch.stack(parts).squeeze(-1))
+            column += 1
+    if any(name.startswith("weighted_") for name in wanted):
+        maps = call.options.pixel_weights.shape[1]
+        table = torch.stack([view.gather(view.images.slot_stats, column, 2 * maps) for view in views])
+        both = table.reshape(len(views), -1, maps, 2).permute(3, 0, 2, 1)  # [2,C,M,N]
+        stats.weighted_count, stats.weighted_blend = both[0], both[1]
+
+
+def _backward_stats(call: _Call, per_view: list) -> None:
+    wanted, stats = call.options.stats, call.stats
+    half = torch.tensor([call.cameras.width / 2, call.cameras.height / 2], dtype=per_view[0][0].dtype)
+    if "grad2d" in wanted:
+        stats.grad2d = torch.stack([(out.mean2d * half).norm(dim=1) for _, out, _, _ in per_view])
+    if "color_grad" in wanted:
+        stats.color_grad = torch.stack([out.color.norm(dim=1) for _, out, _, _ in per_view])
+    if "opacity_grad_sum" in wanted:
+        stats.opacity_grad_sum = torch.stack([out.opacity for _, out, _, _ in per_view])
+    for name in BACKWARD_BITS:
+        if name not in wanted:
+            continue
+        parts = []
+        for view, _, slots, grads in per_view:
+            extra = int(grads.depth_expected is not None or grads.depth_median is not None)
+            extra += 0 if grads.features is None else grads.features.shape[0]
+            before = [other for other in BACKWARD_BITS if other in wanted]
+            first = SLOT + extra + sum(2 if o == "abs_grad2d" else 1 for o in before[: before.index(name)])
+            table = view.gather(slots, first, 2 if name == "abs_grad2d" else 1)
+            parts.append((table * half).norm(dim=1) if name == "abs_grad2d" else table[:, 0])
+        setattr(stats, name, torch.stack(parts))

@@ -1,0 +1,183 @@
+"""From raw rows to screen-space Gaussians, one view at a time (see ``reference``).
+
+Symbols follow "EWA Volume Splatting" (Zwicker et al. 2001) and 3DGS (Kerbl et al. 2023, eq. 5-6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from splat.model.render_inputs import RenderInputs
+from splat.render.types import FILTER2D_VARIANCE_PX, RenderOptions
+
+ALPHA_MIN = 1 / 255  # fainter contributions vanish in an 8-bit picture
+COMPENSATION_FLOOR = 2.5e-5  # of the determinant ratio: opacity never falls below 0.005 of itself
+FRUSTUM_MARGIN = 0.3  # of tan(fov/2): how far outside the picture the projection is still linearised
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One pinhole of a batch."""
+
+    camera_from_world: Tensor  # [4,4]
+    K: Tensor  # [3,3] px
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, eq=False)
+class ScreenSplats:
+    """Gaussians on the picture; all values differentiable but ``radii_px``."""
+
+    means2d: Tensor  # [n,2] px
+    depths: Tensor  # [n] camera z of the centre
+    conics: Tensor  # [n,3] xx, xy, yy of the inverse covariance, 1/px^2
+    opacities: Tensor  # [n] after the 3D and 2D filters
+    colors: Tensor  # [n,3]
+    radii_px: Tensor  # [n,2] half sizes of the box outside which alpha < 1/255
+    determinants: Tensor  # [n] of the filtered covariance, px^4
+
+
+def project(inputs: RenderInputs, view: View, options: RenderOptions) -> ScreenSplats:
+    """Every row, whether it can be seen or not; ``drawable`` says which values mean anything."""
+    means_camera = _transformed(inputs.means, view.camera_from_world)  # [N,3]
+    scales = inputs.log_scales.exp()  # [N,3]
+    opacities = inputs.logit_opacities.sigmoid()
+    if inputs.filter3d is not None:
+        # Mip-Splatting (Yu et al. 2024, eq. 7): widen by the sampling limit and keep the integral.
+        filtered = (scales.square() + inputs.filter3d.detach().square()[:, None]).sqrt()
+        opacities = opacities * (scales.prod(1) / filtered.prod(1))
+        scales = filtered
+    pixel_from_unit = _linearised(means_camera, inputs.quats, scales, view)  # [N,2,3]
+    u, v = pixel_from_unit[:, 0], pixel_from_unit[:, 1]
+    variance = FILTER2D_VARIANCE_PX[options.filter2d]
+    xx, xy, yy = u.square().sum(1) + variance, (u * v).sum(1), v.square().sum(1) + variance
+    # det(A A^T) = |u x v|^2 for A = [u; v]: no cancellation for needles, unlike xx yy - xy^2.
+    sharp = torch.linalg.cross(u, v).square().sum(1)
+    determinants = sharp + variance * (xx + yy - variance)
+    if options.filter2d != "classic":
+        # clamp() has no gradient below the floor, as wanted.
+        opacities = opacities * (sharp / determinants).clamp(min=COMPENSATION_FLOOR).sqrt()
+    conics = torch.stack([yy, -xy, xx], 1) / determinants[:, None]
+    z = means_camera[:, 2]
+    means2d = torch.stack([
+        view.K[0, 0] * means_camera[:, 0] / z + view.K[0, 2],
+        view.K[1, 1] * means_camera[:, 1] / z + view.K[1, 2],
+    ], 1)
+    q_max = 2 * (opacities.detach() / ALPHA_MIN).log().clamp(min=0)  # alpha(q_max) = 1/255
+    radii_px = (q_max[:, None] * torch.stack([xx, yy], 1).detach()).sqrt()
+    colors = _colors(inputs, view, options)
+    return ScreenSplats(means2d, z, conics, opacities, colors, radii_px, determinants)
+
+
+@torch.no_grad()
+def drawable(splats: ScreenSplats, inputs: RenderInputs, options: RenderOptions, *, min_opacity: float) -> Tensor:
+    """[N] bool: in front, finite, opaque enough. Every test is phrased so that NaN fails it."""
+    good = (splats.depths > options.near) & (splats.depths < options.far)
+    good &= (splats.determinants > 0) & (splats.opacities >= min_opacity)
+    for field in fields(splats):
+        finite = getattr(splats, field.name).isfinite()
+        good &= finite if finite.ndim == 1 else finite.all(1)
+    if inputs.features is not None:
+        good &= inputs.features.isfinite().all(1)
+    return good
+
+
+@torch.no_grad()
+def meets_image(splats: ScreenSplats, view: View) -> Tensor:
+    """[N] bool: the box of the footprint reaches the rectangle of the pixel centres."""
+    first = 0.5
+    last = splats.means2d.new_tensor([view.width - 0.5, view.height - 0.5])
+    low, high = splats.means2d - splats.radii_px, splats.means2d + splats.radii_px
+    return (high >= first).all(1) & (low <= last).all(1)
+
+
+def take_rows(inputs: RenderInputs, rows: Tensor) -> RenderInputs:
+    """The rows ``rows [n]``; the others receive exactly zero gradient, whatever is in them."""
+    chosen = {}
+    for field in fields(inputs):
+        value = getattr(inputs, field.name)
+        if isinstance(value, Tensor):
+            chosen[field.name] = value[rows]
+    return replace(inputs, **chosen)
+
+
+def _transformed(points: Tensor, a_from_b: Tensor) -> Tensor:  # [N,3], [4,4] -> [N,3]
+    # Written out so that equal rows give equal bits, which a matrix product does not promise: depth ties rest on it.
+    x, y, z = points.unbind(1)
+    rows = [a_from_b[i, 0] * x + a_from_b[i, 1] * y + a_from_b[i, 2] * z + a_from_b[i, 3] for i in range(3)]
+    return torch.stack(rows, 1)
+
+
+def _linearised(means_camera: Tensor, quats: Tensor, scales: Tensor, view: View) -> Tensor:  # -> [N,2,3]
+    """J W R S of EWA splatting: the unit sphere's map to the picture; times its transpose it is the covariance."""
+    camera_from_unit = view.camera_from_world[:3, :3] @ rotations(quats) * scales[:, None, :]  # [N,3,3]
+    return _jacobian(means_camera, view) @ camera_from_unit
+
+
+def _jacobian(means_camera: Tensor, view: View) -> Tensor:  # [N,3] -> [N,2,3]
+    """Derivative of the projection, taken no farther off axis than a margin around the picture.
+
+    The limits are those of gsplat: asymmetric, so that an off-centre principal point works.
+    """
+    fx, fy, cx, cy = view.K[0, 0], view.K[1, 1], view.K[0, 2], view.K[1, 2]
+    x, y, z = means_camera.unbind(1)
+    margin_x, margin_y = FRUSTUM_MARGIN * view.width / (2 * fx), FRUSTUM_MARGIN * view.height / (2 * fy)
+    x_near = z * torch.clamp(x / z, -(cx / fx + margin_x), (view.width - cx) / fx + margin_x)
+    y_near = z * torch.clamp(y / z, -(cy / fy + margin_y), (view.height - cy) / fy + margin_y)
+    zero = torch.zeros_like(z)
+    rows = [fx / z, zero, -fx * x_near / z**2, zero, fy / z, -fy * y_near / z**2]
+    return torch.stack(rows, 1).reshape(-1, 2, 3)
+
+
+def rotations(quats: Tensor) -> Tensor:  # [N,4] wxyz of any length -> [N,3,3]
+    w, x, y, z = (quats / quats.square().sum(1, keepdim=True).sqrt()).unbind(1)
+    entries = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]
+    return torch.stack(entries, 1).reshape(-1, 3, 3)
+
+
+def used_sh_degree(inputs: RenderInputs, options: RenderOptions) -> int:
+    """The band asked for, or the highest that the inputs carry."""
+    carried = {0: 0, 3: 1, 8: 2, 15: 3}[inputs.sh_rest.shape[1]]
+    return min(options.sh_degree, carried)
+
+
+def _colors(inputs: RenderInputs, view: View, options: RenderOptions) -> Tensor:  # -> [N,3]
+    """max(0, SH + 0.5). The camera centre is -R^T t, also where R drifts off the rotations."""
+    degree = used_sh_degree(inputs, options)
+    rotation, translation = view.camera_from_world[:3, :3], view.camera_from_world[:3, 3]
+    offsets = inputs.means + (rotation.T @ translation)
+    directions = offsets / offsets.square().sum(1, keepdim=True).sqrt()
+    basis = sh_basis(directions, degree)  # [N,K]
+    coefficients = torch.cat([inputs.sh0[:, None, :], inputs.sh_rest[:, : basis.shape[1] - 1]], 1)  # [N,K,3]
+    return torch.relu((basis[:, :, None] * coefficients).sum(1) + 0.5)
+
+
+def sh_basis(directions: Tensor, degree: int) -> Tensor:  # [N,3] unit -> [N,(degree+1)^2]
+    """Real spherical harmonics in the order and signs of 3DGS."""
+    x, y, z = directions.unbind(1)
+    basis = [torch.full_like(x, 0.28209479177387814)]  # 1/(2 sqrt(pi))
+    if degree >= 1:
+        c1 = 0.4886025119029199
+        basis += [-c1 * y, c1 * z, -c1 * x]
+    if degree >= 2:
+        c2 = 1.0925484305920792
+        basis += [
+            c2 * x * y, -c2 * y * z, 0.31539156525252005 * (2 * z * z - x * x - y * y),
+            -c2 * x * z, 0.5462742152960396 * (x * x - y * y),
+        ]
+    if degree >= 3:
+        c30, c32 = 0.5900435899266435, 0.4570457994644658
+        basis += [
+            -c30 * y * (3 * x * x - y * y), 2.890611442640554 * x * y * z, -c32 * y * (4 * z * z - x * x - y * y),
+            0.3731763325901154 * z * (2 * z * z - 3 * x * x - 3 * y * y), -c32 * x * (4 * z * z - x * x - y * y),
+            1.445305721320277 * z * (x * x - y * y), -c30 * x * (x * x - 3 * y * y),
+        ]
+    return torch.stack(basis, 1)

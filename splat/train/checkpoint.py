@@ -1,0 +1,161 @@
+"""Checkpoints: one file holds all that a run is, written whole or not at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from splat.densify.protocol import DensifyState
+from splat.errors import UserError
+from splat.io.tensors import load_tensors, save_tensors
+from splat.train.events import Event, Finished, SaveAsked, Stepped
+from splat.train.state import TrainState
+
+FORMAT = "splat-checkpoint"
+VERSION = 1
+"""Raised whenever an older reader would misread the file."""
+FOLDER = "checkpoints"
+_NAME = re.compile(r"step_(\d+)\.safetensors")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A checkpoint as read: tables by name, and the run's configuration as TOML text."""
+
+    path: Path
+    step: int
+    views_taken: int
+    views_pending: int
+    elapsed_secs: float
+    config_toml: str
+    rows: dict[str, Tensor]
+    filter3d: Tensor | None
+    adam: dict[str, Tensor]
+    tables: dict[str, Tensor]
+    grads: dict[str, Tensor]
+    """Gradients that wait for an optimizer step; mostly none."""
+    scalars: dict[str, float]
+
+    @property
+    def count(self) -> int:
+        return next(iter(self.rows.values())).shape[0]
+
+
+def write_checkpoint(run_dir: Path, state: TrainState, config_toml: str) -> Path:
+    """Write ``checkpoints/step_N.safetensors``; returns its path."""
+    pending = {name: table.grad for name, table in state.model.rows.items() if table.grad is not None}
+    groups = {
+        "rows": state.model.rows, "adam": state.adam.state_tensors(), "tables": state.densify.tables, "grads": pending
+    }  # fmt: skip
+    tensors = {f"{group}.{name}": table for group, tables in groups.items() for name, table in tables.items()}
+    if state.model.filter3d is not None:
+        tensors["filter3d"] = state.model.filter3d
+    header = {
+        "format": FORMAT, "version": VERSION, "step": state.step, "views_taken": state.views_taken,
+        "views_pending": state.views_pending, "elapsed_secs": state.elapsed_secs, "scalars": dict(state.densify.scalars), "config": config_toml,
+        **state.model.metadata(),
+    }  # fmt: skip
+    path = run_dir / FOLDER / f"step_{state.step}.safetensors"
+    save_tensors(path, tensors, header)
+    return path
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint; UserError when it is damaged, foreign or from a newer version."""
+    tensors, header = load_tensors(path)
+    if header.get("format") != FORMAT:
+        raise UserError(f"{path}: a safetensors file, but not a checkpoint of a training")
+    if header.get("version", 0) > VERSION:
+        raise UserError(f"{path}: written by a newer splat (format {header['version']}, this one reads up to {VERSION})")
+    groups: dict[str, dict[str, Tensor]] = {"rows": {}, "adam": {}, "tables": {}, "grads": {}}
+    filter3d = tensors.pop("filter3d", None)
+    for name, table in tensors.items():
+        group, _, rest = name.partition(".")
+        if group not in groups:
+            raise UserError(f"{path}: unknown table {name!r} in a checkpoint")
+        groups[group][rest] = table
+    if not groups["rows"]:
+        raise UserError(f"{path}: a checkpoint without rows")
+    return Checkpoint(
+        Path(path), header["step"], header["views_taken"], header["views_pending"], header["elapsed_secs"],
+        header["config"], groups["rows"], filter3d, groups["adam"], groups["tables"], groups["grads"], header["scalars"],
+    )  # fmt: skip
+
+
+def restore(state: TrainState, checkpoint: Checkpoint) -> None:
+    """Put ``checkpoint`` into a freshly built ``state`` of the same configuration."""
+    device = state.model.device
+    missing = sorted(set(state.model.rows) ^ set(checkpoint.rows))
+    if missing:
+        raise UserError(f"{checkpoint.path}: its fields differ from the configuration's: {', '.join(missing)}")
+    # The model's own order of fields is kept: a file may list them otherwise.
+    state.model.rows = {name: checkpoint.rows[name].to(device) for name in state.model.rows}
+    for name, grad in checkpoint.grads.items():
+        state.model.rows[name].requires_grad_(True).grad = grad.to(device)
+    state.model.filter3d = None if checkpoint.filter3d is None else checkpoint.filter3d.to(device)
+    state.adam.start(state.model)
+    state.adam.load_state_tensors({name: table.to(device) for name, table in checkpoint.adam.items()})
+    tables = {name: table.to(device) for name, table in checkpoint.tables.items()}
+    state.densify = DensifyState(tables, dict(checkpoint.scalars))
+    state.step, state.views_taken = checkpoint.step, checkpoint.views_taken
+    state.views_pending = checkpoint.views_pending
+    state.elapsed_secs = checkpoint.elapsed_secs
+
+
+def checkpoint_paths(run_dir: Path) -> list[Path]:
+    """Whole checkpoints of a run, oldest first; temporary files of killed writers do not count."""
+    folder = Path(run_dir) / FOLDER
+    found = [(int(match[1]), path) for path in folder.glob("step_*") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def latest(run_dir: Path, warn: Callable[[str], None]) -> Checkpoint:
+    """The newest readable checkpoint; a damaged one is named through ``warn`` and the one before it is taken."""
+    paths = checkpoint_paths(run_dir)
+    if not paths:
+        raise UserError(f"{run_dir}: no checkpoint to resume from (looked for {FOLDER}/step_N.safetensors)")
+    for path in reversed(paths):
+        try:
+            return read_checkpoint(path)
+        except UserError as error:
+            warn(f"{error}; trying the checkpoint before it")
+    raise UserError(f"{run_dir}: none of its {len(paths)} checkpoints can be read")
+
+
+def prune_checkpoints(run_dir: Path, *, keep_last: int, keep_steps: Iterable[int] = ()) -> None:
+    """Delete all but the newest ``keep_last`` and the steps asked for."""
+    kept = set(keep_steps)
+    for path in checkpoint_paths(run_dir)[: -max(keep_last, 1)]:
+        if int(_NAME.fullmatch(path.name)[1]) not in kept:
+            path.unlink(missing_ok=True)
+
+
+class CheckpointSink:
+    """Writes a checkpoint every ``every`` steps, when asked, and at the end."""
+
+    def __init__(
+        self, run_dir: Path, config_toml: str, *, every: int, keep_last: int = 2, keep_steps: Iterable[int] = ()
+    ) -> None:
+        self._run_dir, self._config = Path(run_dir), config_toml
+        self._every, self._keep_last, self._keep_steps = every, keep_last, frozenset(keep_steps)
+        self._written_step: int | None = None
+        self.last: Path | None = None
+        """The newest checkpoint this process wrote."""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Stepped):
+            due = (self._every and event.step % self._every == 0) or event.step in self._keep_steps
+        else:
+            due = isinstance(event, SaveAsked | Finished)
+        if due and self._written_step != event.step:
+            self.write(event.state)
+
+    def write(self, state: TrainState) -> Path:
+        self._written_step = state.step
+        self.last = write_checkpoint(self._run_dir, state, self._config)
+        prune_checkpoints(self._run_dir, keep_last=self._keep_last, keep_steps=self._keep_steps)
+        return self.last

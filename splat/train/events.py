@@ -1,0 +1,77 @@
+"""The stream a training yields. A sink is a plain function of one event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from splat.train.state import TrainState
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """``state`` is live: read it while the event is handled, copy what must outlast that."""
+
+    state: TrainState
+
+    @property
+    def step(self) -> int:
+        return self.state.step
+
+
+@dataclass(frozen=True, eq=False)
+class Started(Event):
+    """Before the first step of this process."""
+
+    total_steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Stepped(Event):
+    """One optimizer step was taken."""
+
+    loss: float
+    l1: float
+    ssim: float
+    lr_means: float
+    stage_secs: Mapping[str, float]
+    """load, render, loss, backward, optimizer, refine of this step."""
+
+
+@dataclass(frozen=True, eq=False)
+class Edited(Event):
+    """Rows were changed; counts are rows."""
+
+    reason: str
+    added: int
+    removed: int
+    splats: int
+    """Rows after this edit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated(Event):
+    """Held-out views were measured; ``evaluation`` is what the evaluation function returned."""
+
+    evaluation: Any
+
+
+@dataclass(frozen=True, eq=False)
+class SaveAsked(Event):
+    """Somebody wants a checkpoint now."""
+
+
+@dataclass(frozen=True, eq=False)
+class Paused(Event):
+    """Comes again and again while the run is paused, so that the mailbox keeps being served."""
+
+
+@dataclass(frozen=True, eq=False)
+class Finished(Event):
+    """The last event. ``interrupted`` wants a checkpoint and nothing else."""
+
+    reason: Literal["done", "time", "stopped", "interrupted"]
+
+
+Sink = Callable[[Event], None]

@@ -1,0 +1,50 @@
+"""What the loop itself must know, apart from its parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ResolutionSchedule:
+    """Coarse to fine: start at 1/``factor`` of the picture size, halve the factor at equal intervals up to ``until``."""
+
+    factor: int = 1
+    until: int = 0
+    """First step at full size (counted from 1)."""
+
+    def factor_at(self, step: int) -> int:
+        """Divisor of the picture's sides at ``step`` (from 1)."""
+        if self.factor <= 1 or step >= self.until:
+            return 1
+        stages = self.factor.bit_length() - 1  # 4 -> two coarse stages: 4 then 2
+        stage = min(stages - 1, (step - 1) * stages // max(self.until - 1, 1))
+        return self.factor >> stage
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Settings of the step itself; step numbers count from 1."""
+
+    steps: int
+    seed: int = 0
+    ssim_weight: float = 0.2
+    sh_degree: int = 3
+    sh_every: int = 1000
+    """Steps between two SH bands; 0 = all bands from the start."""
+    background: tuple[float, float, float] | None = (0.0, 0.0, 0.0)
+    """Colour behind the splats where a camera names none; None = a new random colour every view."""
+    filter2d: str = "classic"
+    filter3d_every: int = 0
+    """Recompute the Mip 3D filter this often; 0 = no such filter."""
+    resolution: ResolutionSchedule = ResolutionSchedule()
+    eval_at: frozenset[int] = frozenset()
+    """Steps after which held-out views are measured; the last step always is."""
+    max_secs: float | None = None
+    """Wall time after which the run ends cleanly; earlier parts of a resumed run count."""
+
+    def sh_degree_at(self, step: int) -> int:
+        """Highest SH band in use at ``step``: one more every ``sh_every`` steps (Kerbl et al. 2023, section 7.1)."""
+        if self.sh_every <= 0:
+            return self.sh_degree
+        return min(self.sh_degree, step // self.sh_every)

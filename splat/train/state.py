@@ -1,0 +1,51 @@
+"""Everything a run carries from one step to the next: what a checkpoint holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from splat.densify.protocol import DensifyState
+from splat.model.row_edit import RowEdit
+from splat.model.splat_model import SplatModel
+from splat.optim.adam import SplatAdam
+
+
+@dataclass(eq=False)
+class TrainState:
+    """The trainer owns and changes it; a sink may read it while it handles an event."""
+
+    model: SplatModel
+    adam: SplatAdam
+    densify: DensifyState
+    step: int = 0
+    """Steps taken."""
+    views_taken: int = 0
+    """Views drawn from the camera order."""
+    views_pending: int = 0
+    """Views whose gradients lie in the rows, waiting for an optimizer step."""
+    elapsed_secs: float = 0.0
+    """Wall time of the run without pauses, all its parts together."""
+
+    def apply(self, edit: RowEdit) -> None:
+        """The same row edit to every table that has a row per splat."""
+        edit.check_count(self.model.count)
+        self.model.apply(edit)
+        self.adam.apply(edit)
+        self.densify.apply(edit)
+
+
+def check_edit(edit: RowEdit, model: SplatModel) -> None:
+    """Raise ValueError unless ``edit`` can be applied to ``model`` in full; edits from outside pass through here."""
+    edit.check_count(model.count)
+    if edit.count_after and not (0 <= int(edit.source.min()) and int(edit.source.max()) < edit.count_before):
+        raise ValueError(f"row edit '{edit.reason}' names rows outside 0..{edit.count_before - 1}")
+    if edit.fresh is not None and tuple(edit.fresh.shape) != (edit.count_after,):
+        raise ValueError(f"row edit '{edit.reason}': 'fresh' has {tuple(edit.fresh.shape)}, not ({edit.count_after},)")
+    for name, (rows, new) in edit.values.items():
+        if name not in model.rows:
+            raise ValueError(f"row edit '{edit.reason}' sets '{name}'; this model has {sorted(model.rows)}")
+        expected = (rows.shape[0], *model.rows[name].shape[1:])
+        if tuple(new.shape) != expected:
+            raise ValueError(f"row edit '{edit.reason}': '{name}' has shape {tuple(new.shape)}, expected {expected}")
+        if rows.numel() and not (0 <= int(rows.min()) and int(rows.max()) < edit.count_after):
+            raise ValueError(f"row edit '{edit.reason}': '{name}' names rows outside 0..{edit.count_after - 1}")

@@ -1,0 +1,270 @@
+"""The training loop: a generator of events. It knows protocols, never a concrete plug-in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from splat.densify.protocol import Densifier, RefineContext, StepPlan
+from splat.geometry.rng import keyed_generator
+from splat.live.commands import Command, CommandQueue, Edit, Pause, Resume, Save, Stop
+from splat.losses.photometric import photometric_loss
+from splat.model.filter3d import sampling_filter
+from splat.model.row_edit import RowEdit
+from splat.optim.schedule import learning_rates
+from splat.render.types import CameraBatch, Rasterizer, RenderOptions
+from splat.train.errors import TrainingError
+from splat.train.events import Edited, Evaluated, Event, Finished, Paused, SaveAsked, Sink, Started, Stepped
+from splat.train.frames import FrameSource, View
+from splat.train.order import ViewOrder
+from splat.train.settings import LoopSettings
+from splat.train.stages import RunClock, Stopwatch
+from splat.train.state import TrainState, check_edit
+
+PREFETCH_VIEWS = 4
+PAUSE_BEAT_SECS = 0.05
+"""How often the mailbox is served during a pause."""
+
+
+@dataclass(eq=False)
+class _Losses:
+    total: float = 0.0
+    l1: float = 0.0
+    ssim: float = 0.0
+
+
+class Trainer:
+    """One run. ``state`` is changed in place; ``run`` may be asked for events once."""
+
+    def __init__(
+        self,
+        state: TrainState,
+        *,
+        settings: LoopSettings,
+        densifier: Densifier,
+        context: RefineContext,
+        rasterizer: Rasterizer,
+        frames: FrameSource,
+        evaluate: Callable[[TrainState], Any] | None = None,
+        commands: CommandQueue | None = None,
+    ) -> None:
+        self.state, self.settings = state, settings
+        self._densifier, self._context, self._rasterizer = densifier, context, rasterizer
+        self._frames, self._evaluate = frames, evaluate
+        self._commands = commands or CommandQueue()
+        self._order = ViewOrder(len(frames.cameras), settings.seed)
+        self._clock = RunClock(state.elapsed_secs)
+        self._specs = state.model.primitive.fields(state.model.sh_degree)
+        self._ending: str | None = None
+
+    def run(self) -> Iterator[Event]:
+        """Started, then Stepped (with Edited and Evaluated where due), then Finished."""
+        state, steps = self.state, self.settings.steps
+        self._clock.start()
+        state.model.requires_grad_(True)
+        yield Started(state, steps)
+        evaluated_at = None
+        while state.step < steps:
+            yield from self._obey()
+            if self._ending is not None or self._out_of_time():
+                break
+            yield from self._step()
+            if state.step in self.settings.eval_at:
+                yield from self._evaluated()
+                evaluated_at = state.step
+        reason = self._ending or ("done" if state.step >= steps else "time")
+        if reason != "interrupted" and evaluated_at != state.step:
+            yield from self._evaluated()
+        state.elapsed_secs = self._clock.elapsed_secs
+        yield Finished(state, reason)
+
+    # one step ---------------------------------------------------------------------------------------------
+
+    def _step(self) -> Iterator[Event]:
+        state, watch = self.state, Stopwatch()
+        step = state.step + 1
+        plan = self._densifier.plan(step)
+        self._refresh_filter3d(step)
+        losses = _Losses()
+        for _ in range(plan.views):
+            self._view_backward(step, plan, losses, watch)
+        rates = learning_rates(self._specs, step, self.settings.steps, self._context.extent_world)
+        with watch.stage("optimizer"):
+            self._update(step, plan, rates)
+        edits = []
+        with watch.stage("refine"):
+            for edit in self._densifier.refine(state.densify, step, state.model, self._context):
+                edits.append(self._apply(edit))
+        state.step = step
+        state.elapsed_secs = self._clock.elapsed_secs
+        yield from edits
+        yield Stepped(
+            state, losses.total / plan.views, losses.l1 / plan.views, losses.ssim / plan.views,
+            rates.get("means", 0.0), watch.secs,
+        )  # fmt: skip
+
+    def _view_backward(self, step: int, plan: StepPlan, losses: _Losses, watch: Stopwatch) -> None:
+        """Draw one view, compare, and leave its gradient in the rows and its statistics with the densifier."""
+        state = self.state
+        with watch.stage("load"):
+            view = self._next_view(plan.res_scale / self.settings.resolution.factor_at(step))
+        with watch.stage("render"):
+            wanted = self._densifier.needs(step)
+            output = self._rasterizer.render(
+                state.model.render_inputs(),
+                CameraBatch.of(view.camera, device=state.model.device),
+                self._options(step, view, wanted),
+            )
+        with watch.stage("loss"):
+            loss = photometric_loss(output.color, view.pixels, view.mask, ssim_weight=self.settings.ssim_weight)
+            total = float(loss.total.detach())
+        if not math.isfinite(total):
+            raise TrainingError(
+                f"the loss of step {step} ({view.camera.name}, {state.model.count} splats) is {total}; training stopped"
+            )
+        with watch.stage("backward"):
+            if loss.total.requires_grad:  # nothing drawn (an empty model) has no gradient
+                loss.total.backward()
+        losses.total += total
+        losses.l1 += float(loss.l1.detach())
+        losses.ssim += float(loss.ssim.detach())
+        if wanted:
+            with watch.stage("refine"):
+                self._densifier.observe(
+                    state.densify, step, output.stats, width=view.camera.width, height=view.camera.height
+                )
+
+    def _update(self, step: int, plan: StepPlan, rates: dict[str, float]) -> None:
+        """Average over views, add what the densifier asks for, one Adam step, then its noise."""
+        state, model = self.state, self.state.model
+        state.views_pending += plan.views
+        if not plan.optimize:
+            return
+        if state.views_pending > 1:
+            for table in model.rows.values():
+                if table.grad is not None:
+                    table.grad /= state.views_pending
+        state.views_pending = 0
+        regularizer = self._densifier.regularizer(model)
+        if regularizer is not None:
+            regularizer.backward()
+        state.adam.step(model, rates)
+        generator = keyed_generator(self.settings.seed, "perturb", step, model.device)
+        noise = self._densifier.perturb(
+            state.densify, step, model, lr_means=rates.get("means", 0.0), generator=generator
+        )
+        if noise is not None:
+            with torch.no_grad():
+                model.rows["means"].add_(noise)
+
+    def _next_view(self, scale: float) -> View:
+        taken = self.state.views_taken
+        view = self._frames.view(self._order.view(taken), min(scale, 1.0))
+        self.state.views_taken = taken + 1  # only now: a picture that cannot be read leaves the state whole
+        self._frames.prefetch(self._order.upcoming(taken + 1, PREFETCH_VIEWS))
+        return view
+
+    def _options(self, step: int, view: View, stats: frozenset[str]) -> RenderOptions:
+        return RenderOptions(
+            sh_degree=min(self.settings.sh_degree_at(step), self.state.model.sh_degree),
+            filter2d=self.settings.filter2d,
+            background=self._background(view),
+            stats=stats,
+        )
+
+    def _background(self, view: View) -> Tensor:  # [3]
+        device = self.state.model.device
+        colour = view.camera.background or self.settings.background
+        if colour is not None:
+            return torch.tensor(colour, dtype=torch.float32, device=device)
+        generator = keyed_generator(self.settings.seed, "background", self.state.views_taken)
+        return torch.rand(3, generator=generator).to(device)
+
+    def _refresh_filter3d(self, step: int) -> None:
+        every = self.settings.filter3d_every
+        if every and ((step - 1) % every == 0 or self.state.model.filter3d is None):
+            self.state.model.filter3d = sampling_filter(self.state.model.rows["means"], self._frames.cameras)
+
+    # between steps ----------------------------------------------------------------------------------------
+
+    def _apply(self, edit: RowEdit) -> Edited:
+        kept = int(torch.unique(edit.source).numel())
+        self.state.apply(edit)
+        return Edited(self.state, edit.reason, edit.count_after - kept, edit.count_before - kept, edit.count_after)
+
+    def _evaluated(self) -> Iterator[Event]:
+        self.state.elapsed_secs = self._clock.elapsed_secs
+        if self._evaluate is not None:
+            with torch.no_grad():
+                evaluation = self._evaluate(self.state)
+            if evaluation is not None:
+                yield Evaluated(self.state, evaluation)
+
+    def _out_of_time(self) -> bool:
+        return self.settings.max_secs is not None and self._clock.elapsed_secs >= self.settings.max_secs
+
+    def _obey(self) -> Iterator[Event]:
+        """Carry out waiting commands; during a pause stay here, serving the mailbox."""
+        paused = False
+        while self._ending is None:
+            command = self._commands.pop()
+            if command is None and not paused:
+                return
+            if command is None:
+                yield Paused(self.state)
+                self._commands.wait(PAUSE_BEAT_SECS)
+                continue
+            paused = {Pause: True, Resume: False}.get(type(command), paused)
+            self._clock.stop() if paused else self._clock.start()
+            yield from self._carry_out(command)
+
+    def _carry_out(self, command: Command) -> Iterator[Event]:
+        """A refused command answers with its exception; nothing it does reaches the training."""
+        if not command.reply.set_running_or_notify_cancel():
+            return
+        try:
+            if isinstance(command, Stop):
+                self._ending = "interrupted" if command.how == "interrupt" else "stopped"
+            elif isinstance(command, Save):
+                yield SaveAsked(self.state)
+            elif isinstance(command, Edit):
+                edit = command.make(self.state.model)
+                check_edit(edit, self.state.model)
+                yield self._apply(edit)
+        except Exception as error:
+            command.reply.set_exception(error)
+        else:
+            command.reply.set_result(self.state.step)
+
+
+def drive(trainer: Trainer, sinks: Sequence[Sink]) -> Finished:
+    """Hand every event to every sink, in order; returns the last event. Running out of memory becomes one line."""
+    last: Event | None = None
+    try:
+        for event in trainer.run():
+            last = event
+            for sink in sinks:
+                sink(event)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _out_of_memory(trainer, error) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "out of memory" in str(error):
+            raise _out_of_memory(trainer, error) from error
+        raise
+    assert isinstance(last, Finished)
+    return last
+
+
+def _out_of_memory(trainer: Trainer, error: BaseException) -> TrainingError:
+    state = trainer.state
+    return TrainingError(
+        f"out of memory at step {state.step} with {state.model.count} splats; "
+        "train smaller: --max-splats, or -r 2 for half-size pictures"
+    )
+
+

@@ -1,0 +1,193 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from splat.densify import parts
+from splat.densify.protocol import refine_is_due, stretched
+from splat.geometry.rng import keyed_generator
+from splat.model.gaussian import GaussianPrimitive
+from splat.model.splat_model import SplatModel
+
+
+def _model(opacities, scales=None, filter3d=None):
+    primitive, count = GaussianPrimitive(), len(opacities)
+    generator = keyed_generator(0, "parts", count)
+    rows = {spec.name: torch.randn(count, *spec.shape, generator=generator) for spec in primitive.fields(1)}
+    rows |= primitive.with_opacities(torch.tensor(opacities))
+    if scales is not None:
+        rows |= primitive.with_scales(torch.tensor(scales)[:, None].repeat(1, 3))
+    return SplatModel(primitive, rows, 1, filter3d=filter3d)
+
+
+# -- golden numbers of specs: densifiers 1.3 and 6.6
+
+
+@pytest.mark.parametrize(
+    ("copies", "opacity", "shrink"), [(2, 0.29289, 0.95215), (3, 0.20630, 0.93688), (5, 0.12945, 0.92491)]
+)
+def test_relocation_golden_numbers(copies, opacity, shrink):
+    shared, scales = parts.relocated_shape(
+        torch.tensor([0.5]), torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([copies]), min_opacity=0.005
+    )
+    assert shared.item() == pytest.approx(opacity, abs=6e-6)
+    assert scales[0].tolist() == pytest.approx([shrink, 2 * shrink, 4 * shrink], abs=3e-5)
+
+
+def test_revised_opacity_golden_number():
+    assert parts.shared_opacity(torch.tensor([0.5]), 2).item() == pytest.approx(0.29289, abs=5e-6)
+
+
+@given(st.floats(0.01, 0.999), st.integers(1, 51))
+@settings(max_examples=100, deadline=None)
+def test_copies_together_cover_what_one_did(opacity, copies):
+    shared = parts.shared_opacity(torch.tensor([opacity], dtype=torch.float64), copies).item()
+    assert 1 - (1 - shared) ** copies == pytest.approx(opacity, rel=1e-9)
+
+
+@given(st.floats(0.3, 0.999), st.integers(1, 51))
+@settings(max_examples=100, deadline=None)
+def test_relocated_size_equals_the_double_sum_of_the_paper(opacity, copies):
+    shared = 1 - (1 - opacity) ** (1 / copies)
+    terms = [
+        math.comb(i - 1, k) * (-1) ** k * shared ** (k + 1) / math.sqrt(k + 1)
+        for i in range(1, copies + 1)
+        for k in range(i)
+    ]
+    _, scales = parts.relocated_shape(
+        torch.tensor([opacity], dtype=torch.float64), torch.ones(1, 3, dtype=torch.float64), torch.tensor([copies]),
+        min_opacity=0.0,
+    )  # fmt: skip
+    assert scales[0, 0].item() == pytest.approx(opacity / math.fsum(terms), rel=1e-6)
+
+
+def test_relocation_edges_are_finite():
+    opacities = torch.tensor([1e-4, 0.005, 0.5, 1.0, 1.0])
+    copies = torch.tensor([51, 2, 1, 51, 4000])
+    shared, scales = parts.relocated_shape(opacities, torch.ones(5, 3), copies, min_opacity=0.005)
+    assert torch.isfinite(scales).all() and (scales > 0).all()
+    assert ((shared >= 0.005 - 1e-9) & (shared < 1)).all()
+    assert scales[2].tolist() == pytest.approx([1, 1, 1])
+    empty = parts.relocated_shape(opacities[:0], torch.ones(0, 3), copies[:0], min_opacity=0.005)
+    assert [len(part) for part in empty] == [0, 0]
+
+
+# -- scorers and selectors
+
+
+def test_mean_over_views():
+    mean = parts.mean_over_views(torch.tensor([6.0, 5.0, torch.nan, 0.0]), torch.tensor([3.0, 1.0, 2.0, 0.0]))
+    assert mean.tolist() == [2, 5, 0, 0]
+
+
+@pytest.mark.parametrize("sh_degree", [0, 2])
+def test_finite_rows(sh_degree):
+    model = _model([0.5, 0.5, 0.5])
+    model.rows["sh_rest"] = torch.zeros(3, (sh_degree + 1) ** 2 - 1, 3)
+    model.rows["quats"][1, 2] = torch.inf
+    assert parts.finite_rows(model).tolist() == [True, False, True]
+    assert parts.finite_rows(_model([])).tolist() == []
+
+
+def test_best_first():
+    candidates = torch.tensor([True, True, False, True, True])
+    scores = torch.tensor([1.0, 3.0, 9.0, 3.0, 2.0])
+    assert parts.best_first(candidates, scores, 2).tolist() == [False, True, False, True, False]
+    assert parts.best_first(candidates, scores, 1).tolist() == [False, True, False, False, False]
+    assert parts.best_first(candidates, scores, None).tolist() == candidates.tolist()
+    assert parts.best_first(candidates, scores, 0).sum() == 0
+    assert parts.best_first(candidates, scores, -3).sum() == 0
+
+
+def test_draws_follow_the_weights():
+    weights = torch.tensor([0.0, 1.0, 3.0, -2.0, torch.nan, 4.0, 0.0])
+    drawn = parts.draw_rows(weights, 80_000, keyed_generator(0, "draw", 0))
+    shares = torch.bincount(drawn, minlength=7) / 80_000
+    assert shares[[0, 3, 4, 6]].sum() == 0
+    assert shares[[1, 2, 5]].tolist() == pytest.approx([1 / 8, 3 / 8, 4 / 8], abs=0.01)
+
+
+@pytest.mark.slow
+def test_draws_have_no_limit_of_2_to_the_24():
+    count = 2**24 + 1000
+    weights = torch.zeros(count)
+    weights[-1] = 1e-3
+    assert parts.draw_rows(weights, 3, keyed_generator(0, "draw", 0)).tolist() == [count - 1] * 3
+
+
+def test_nothing_to_draw_from():
+    generator = keyed_generator(0, "draw", 0)
+    assert parts.draw_rows(torch.zeros(4), 3, generator).shape == (0,)
+    assert parts.draw_rows(torch.zeros(0), 3, generator).shape == (0,)
+    assert parts.draw_rows(torch.ones(4), 0, generator).shape == (0,)
+
+
+# -- operators
+
+
+def test_clone_is_an_exact_copy_or_shares_its_opacity():
+    model = _model([0.5, 0.2, 0.9])
+    chosen = torch.tensor([True, False, True])
+    exact = parts.clone_edit(model, chosen, share_opacity=False)
+    assert exact.source.tolist() == [0, 1, 2, 0, 2] and exact.values == {} and exact.reason == "clone"
+    assert exact.fresh.tolist() == [False, False, False, True, True]
+    shared = parts.clone_edit(model, chosen, share_opacity=True)
+    model.apply(shared)
+    expected = [0.29289, 0.2, 1 - math.sqrt(0.1), 0.29289, 1 - math.sqrt(0.1)]
+    assert model.opacities.tolist() == pytest.approx(expected, abs=1e-5)
+    assert parts.clone_edit(model, torch.zeros(5, dtype=torch.bool), share_opacity=True) is None
+
+
+@pytest.mark.parametrize("children", [2, 3])
+def test_split_replaces_the_parent(children):
+    model = _model([0.5, 0.2, 0.9], scales=[1.0, 2.0, 3.0])
+    chosen = torch.tensor([True, False, True])
+    edit = parts.split_edit(
+        model, chosen, children=children, share_opacity=True, generator=keyed_generator(0, "split", 0)
+    )
+    assert edit.source.tolist() == [1, *[0, 2] * children]
+    model.apply(edit)
+    each = [1 - (1 - opacity) ** (1 / children) for opacity in (0.5, 0.9)]
+    assert model.opacities.tolist() == pytest.approx([0.2, *each * children], abs=1e-5)
+    sizes = [2.0, *[1 / (0.8 * children), 3 / (0.8 * children)] * children]
+    assert model.scales[:, 0].tolist() == pytest.approx(sizes, rel=1e-5)
+
+
+def test_cap_drops_the_faintest():
+    model = _model([0.5, 0.2, 0.9, 0.3])
+    assert parts.cap_edit(model, 2).source.tolist() == [0, 2]
+    assert parts.cap_edit(model, 4) is None and parts.cap_edit(model, None) is None
+    assert parts.cap_edit(model, 0).count_after == 0
+
+
+def test_reset_lowers_only_what_is_higher():
+    model = _model([0.5, 0.002, 0.9])
+    edit = parts.opacity_reset_edit(model, 0.01)
+    assert edit.is_identity and edit.fresh_fields == {"logit_opacities"} and set(edit.values) == {"logit_opacities"}
+    model.apply(edit)
+    assert model.opacities.tolist() == pytest.approx([0.01, 0.002, 0.01], rel=1e-4)
+
+
+def test_reset_with_a_3d_filter_limits_what_is_drawn():
+    model = _model([0.5, 0.5], scales=[0.1, 1.0], filter3d=torch.tensor([0.2, 0.0]))
+    model.apply(parts.opacity_reset_edit(model, 0.01))
+    drawn = torch.sigmoid(model.primitive.gaussian_rows(model.rows, filter3d=model.filter3d)["logit_opacities"])
+    assert drawn.tolist() == pytest.approx([0.01, 0.01], rel=1e-3)
+    assert model.opacities[0] > 0.1
+
+
+# -- schedules
+
+
+def test_due_steps_are_those_of_the_reference():
+    due = [step for step in range(20_000) if refine_is_due(step, start=500, stop=15_000, every=100)]
+    assert (due[0], due[-1], len(due)) == (600, 14_900, 144)
+
+
+def test_stretched():
+    assert stretched(100, 2.0) == 200
+    assert stretched(100, 0.1, at_least=25) == 25
+    assert stretched(10, 0.1, at_least=25) == 10
+    assert stretched(0, 3.0, at_least=25) == 0
