@@ -16,7 +16,7 @@ def main() -> None:
     """Parse the options, render, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).parent / "nook")
-    parser.add_argument("--samples", type=int, default=64, help="paths per pixel")
+    parser.add_argument("--samples", type=int, default=32, help="paths per pixel")
     parser.add_argument("--variant", default="llvm_ad_rgb", help="mitsuba variant (scalar_rgb needs no LLVM)")
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality")
     parser.add_argument("--preview", type=Path, help="write small pictures of some views here instead")

@@ -277,8 +277,12 @@ def _view_doubts(scene: SceneTensors, view: View, margin: float) -> dict[str, Te
     }
 
 
-def assert_close(actual: Tensor, expected: Tensor, rtol: float, what: str, *, stray: float = 0.0) -> None:
+def assert_close(
+    actual: Tensor, expected: Tensor, rtol: float, what: str, *, stray: float = 0.0, floor: float = 0.0
+) -> None:
     """Every element within ``rtol`` of itself plus ``rtol`` of the tensor's typical (root mean square) size.
+
+    Errors up to ``floor`` (absolute) do not count.
 
     One element, or the fraction ``stray`` of all, may be up to five times as far off when ``stray`` is given:
     float32 loses a digit where large terms cancel.
@@ -288,7 +292,8 @@ def assert_close(actual: Tensor, expected: Tensor, rtol: float, what: str, *, st
     if not expected.numel():
         return
     size = expected.square().mean().sqrt()
-    error = ((actual - expected).abs() / (expected.abs() + size).clamp(min=1e-300)).nan_to_num(nan=float("inf"))
+    excess = ((actual - expected).abs() - floor).nan_to_num(nan=float("inf")).clamp(min=0)
+    error = excess / (expected.abs() + size).clamp(min=1e-300)
     far = int((error > rtol).sum())
     worst = error.argmax()
     at = tuple(int(i) for i in torch.unravel_index(worst, expected.shape))
@@ -342,9 +347,11 @@ def assert_same_forward_stats(actual: SplatStats, expected: SplatStats, doubt: D
         assert_close(mine, theirs, max(0.1, rtol), f"{name} (doubtful splats)")
 
 
-def assert_same_backward_stats(actual: SplatStats, expected: SplatStats, rtol: float, stray: float) -> None:
+def assert_same_backward_stats(
+    actual: SplatStats, expected: SplatStats, rtol: float, *, stray: float, floor: float
+) -> None:
     """For cotangents that are 0 at doubtful pixels."""
     for name in sorted(BACKWARD_STATS - {"sensitivity"}):
         mine, theirs = getattr(actual, name), getattr(expected, name)
         assert mine is not None, f"{name} is missing after backward"
-        assert_close(mine, theirs, rtol, name, stray=stray)
+        assert_close(mine, theirs, rtol, name, stray=stray, floor=floor)

@@ -60,10 +60,8 @@ void gather(const splat_rows& rows, const splat_bins& bins, const S* slots, int 
     for (int64_t i = chunk * kRowChunk; i < rows.count && i < (chunk + 1) * kRowChunk; ++i) {
       S* row = out + i * columns;
       for (int c = 0; c < columns; ++c) row[c] = 0;
-      const uint32_t rank = bins.rank[i];
-      if (rank == 0xffffffffu) continue;
-      const S* slot = slots + int64_t(bins.slot_begin[rank]) * stride + first;
-      for (uint32_t n = bins.slot_count[rank]; n > 0; --n, slot += stride)
+      const S* slot = slots + int64_t(bins.slot_begin[i]) * stride + first;
+      for (uint32_t n = bins.slot_count[i]; n > 0; --n, slot += stride)
         for (int c = 0; c < columns; ++c) row[c] = c == max_column ? std::max(row[c], slot[c]) : row[c] + slot[c];
     }
   });

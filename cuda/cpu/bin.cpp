@@ -9,7 +9,7 @@
 namespace splat {
 namespace {
 
-constexpr int kSortChunk = 1 << 14, kDigitBits = 11, kDigits = 1 << kDigitBits, kWalkChunks = 64;
+constexpr int kSortChunk = 1 << 14, kDigitBits = 11, kDigits = 1 << kDigitBits, kTileChunks = 32, kAhead = 12;
 constexpr uint32_t kHidden = 0xffffffffu;
 
 // Scratch kept between calls; one call at a time per thread.
@@ -100,44 +100,49 @@ int64_t bin(const Kernels& kernels, const splat_rows& rows, const splat_view& vi
   const int64_t n = rows.count;
   const int tiles_x = (view.width + SPLAT_TILE - 1) / SPLAT_TILE, tiles_y = (view.height + SPLAT_TILE - 1) / SPLAT_TILE;
   const int tiles = tiles_x * tiles_y;
-  scratch.keys[0].resize(size_t(n));
-  const int64_t v = compact(rows, projected, scratch.keys[0].data(), bins.order);
-  *visible = v;
-  sort_by_depth(v, bins.order);
-  for (int64_t i = 0; i < n; ++i) bins.rank[i] = kHidden;
   int64_t slots = 0;
-  for (int64_t r = 0; r < v; ++r) {
-    bins.rank[bins.order[r]] = uint32_t(r);
-    bins.slot_begin[r] = uint32_t(slots);
-    slots += projected.rect_tiles[bins.order[r]];
+  for (int64_t i = 0; i < n; ++i) {
+    bins.slot_begin[i] = uint32_t(slots);
+    slots += projected.rect_tiles[i];
     if (slots >= int64_t(1) << 31) return -SPLAT_OVERFLOW;
   }
-  bins.slot_begin[v] = uint32_t(slots);
+  bins.slot_begin[n] = uint32_t(slots);
+  scratch.keys[0].resize(size_t(n));
+  const int64_t v = *visible = compact(rows, projected, scratch.keys[0].data(), bins.order);
   if (slots > bins.capacity) return slots;
+  sort_by_depth(v, bins.order);
 
-  // Ranks cut into chunks of about equal work.
-  int64_t rank_begin[kWalkChunks + 1];
-  int64_t r = 0;
-  for (int c = 0; c <= kWalkChunks; ++c) {
-    const int64_t share = slots * c / kWalkChunks;
-    while (r < v && int64_t(bins.slot_begin[r]) < share) ++r;
-    rank_begin[c] = c == kWalkChunks ? v : r;
-  }
   scratch.tile_of_slot.resize(size_t(slots));
-  scratch.histogram.assign(size_t(kWalkChunks) * tiles, 0);
-  uint32_t *tile_of_slot = scratch.tile_of_slot.data(), *histogram = scratch.histogram.data();
-  const BinTask task{&view, &projected, &bins, rank_begin, tile_of_slot, histogram, tiles};
-  parallel_for(kWalkChunks, [&](int64_t c) { kernels.walk(task, c); });
-  place_tiles(tiles, kWalkChunks, histogram, bins.tile_begin);
-  parallel_for(kWalkChunks, [&](int64_t c) {
-    uint32_t* place = histogram + c * tiles;
-    for (int64_t k = rank_begin[c]; k < rank_begin[c + 1]; ++k) {
-      const uint32_t row = bins.order[k], first = bins.slot_begin[k];
-      for (uint32_t s = first; s < first + bins.slot_count[k]; ++s) {
-        const uint32_t to = place[tile_of_slot[s]]++;
-        bins.instance_splat[to] = row, bins.instance_slot[to] = s;
+  uint32_t* tile_of_slot = scratch.tile_of_slot.data();
+  const BinTask task{&rows, &view, &projected, &bins, tile_of_slot};
+  parallel_for(chunks_of(n, kRowChunk), [&](int64_t c) { kernels.walk(task, c); });
+
+  // Stable counting sort of the instances by tile, in depth order.
+  scratch.histogram.assign(size_t(kTileChunks) * tiles, 0);
+  uint32_t* histogram = scratch.histogram.data();
+  auto for_ranks = [&](int64_t chunk, auto&& visit) {
+    const int64_t begin = v * chunk / kTileChunks, end = v * (chunk + 1) / kTileChunks;
+    for (int64_t r = begin; r < end; ++r) {
+      if (r + kAhead < end) {
+        const uint32_t next = bins.order[r + kAhead];
+        __builtin_prefetch(bins.slot_count + next);
+        __builtin_prefetch(tile_of_slot + bins.slot_begin[next]);
       }
+      const uint32_t row = bins.order[r], first = bins.slot_begin[row];
+      for (uint32_t s = first; s < first + bins.slot_count[row]; ++s) visit(row, s);
     }
+  };
+  parallel_for(kTileChunks, [&](int64_t c) {
+    uint32_t* h = histogram + c * tiles;
+    for_ranks(c, [&](uint32_t, uint32_t slot) { ++h[tile_of_slot[slot]]; });
+  });
+  place_tiles(tiles, kTileChunks, histogram, bins.tile_begin);
+  parallel_for(kTileChunks, [&](int64_t c) {
+    uint32_t* place = histogram + c * tiles;
+    for_ranks(c, [&](uint32_t row, uint32_t slot) {
+      const uint32_t to = place[tile_of_slot[slot]]++;
+      bins.instance_splat[to] = row, bins.instance_slot[to] = slot;
+    });
   });
   return slots;
 }

@@ -471,19 +471,17 @@ template <class F, class P> void blend_backward_tile(const BlendTask& task, int6
     blend_backward_tile_as<F, P, false>(task, tile);
 }
 
-// Tiles of the splats of one chunk of ranks, in depth order, with a histogram.
+// Tiles of the splats of one chunk of rows, into their slots.
 template <class S> void walk_chunk(const BinTask& task, int64_t chunk) {
   const S* records = (const S*)task.projected->records;
   const splat_bins& bins = *task.bins;
-  uint32_t* histogram = task.histogram + chunk * task.tiles;
   const int tiles_x = (task.view->width + kTile - 1) / kTile;
-  for (int64_t rank = task.rank_begin[chunk]; rank < task.rank_begin[chunk + 1]; ++rank) {
-    uint32_t* out = task.tile_of_slot + bins.slot_begin[rank];
-    bins.slot_count[rank] = walk_tiles<S>(records + int64_t(bins.order[rank]) * kRecord, task.view->width,
-                                          task.view->height, tiles_x, [&](uint32_t tile) {
-                                            *out++ = tile;
-                                            ++histogram[tile];
-                                          });
+  for (int64_t row = chunk * kRowChunk; row < task.rows->count && row < (chunk + 1) * kRowChunk; ++row) {
+    bins.slot_count[row] = 0;
+    if (task.projected->rect_tiles[row] == 0) continue;
+    uint32_t* out = task.tile_of_slot + bins.slot_begin[row];
+    bins.slot_count[row] = walk_tiles<S>(records + row * kRecord, task.view->width, task.view->height, tiles_x,
+                                         [&](uint32_t tile) { *out++ = tile; });
   }
 }
 

@@ -10,13 +10,11 @@ constexpr int64_t kAdamChunk = 1 << 15;
 constexpr int kBandRows = 32;         // image rows per SSIM task
 
 struct BinTask {
+  const splat_rows* rows;
   const splat_view* view;
   const splat_projected* projected;
   const splat_bins* bins;
-  const int64_t* rank_begin;  // [chunks+1]
-  uint32_t* tile_of_slot;     // [capacity]
-  uint32_t* histogram;        // [chunks, tiles], zeroed
-  int tiles;
+  uint32_t* tile_of_slot;  // [capacity]
 };
 
 struct BlendTask {

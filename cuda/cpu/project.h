@@ -31,30 +31,61 @@ inline int bands_in(const splat_rows& rows) {
   return rows.sh_rest_count >= 15 ? 3 : rows.sh_rest_count >= 8 ? 2 : rows.sh_rest_count >= 3 ? 1 : 0;
 }
 
+// Fewer columns than this are moved one by one: a transposition handles a full block whatever it holds.
+constexpr int kWorthTransposing = 6;
+
 // Columns of a row-major table for `width` consecutive rows starting at `first`, transposed into packs; rows past
 // the end repeat the last one.
 template <class P, class S = typename Lanes<P>::Scalar>
 SPLAT_HD void load_columns(const S* table, int columns, int64_t first, int64_t count, P* out) {
   constexpr int W = Lanes<P>::width;
-  alignas(64) S lanes[48 * W];
-  for (int l = 0; l < W; ++l) {
-    const S* row = table + (first + l < count ? first + l : count - 1) * columns;
-    for (int c = 0; c < columns; ++c) lanes[c * W + l] = row[c];
+  auto row = [&](int l) { return table + (first + l < count ? first + l : count - 1) * columns; };
+  int c = 0;
+  if constexpr (Lanes<P>::transposes)
+    for (; columns - c >= kWorthTransposing; c += W) {
+      const int n = columns - c < W ? columns - c : W;
+      P block[W];
+      if (n == W)
+        for (int l = 0; l < W; ++l) block[l] = Lanes<P>::load(row(l) + c);
+      else
+        for (int l = 0; l < W; ++l) block[l] = Lanes<P>::load_first(row(l) + c, n);
+      Lanes<P>::transpose(block);
+      for (int k = 0; k < n; ++k) out[c + k] = block[k];
+    }
+  if (c < columns) {
+    alignas(64) S lanes[48 * W];
+    for (int l = 0; l < W; ++l)
+      for (int k = c; k < columns; ++k) lanes[k * W + l] = row(l)[k];
+    for (int k = c; k < columns; ++k) out[k] = Lanes<P>::load(lanes + k * W);
   }
-  for (int c = 0; c < columns; ++c) out[c] = Lanes<P>::load(lanes + c * W);
 }
 
 template <class P, class S = typename Lanes<P>::Scalar>
 SPLAT_HD void store_columns(S* table, int columns, int64_t first, int lanes_used, const P* in, bool accumulate) {
   constexpr int W = Lanes<P>::width;
-  alignas(64) S lanes[48 * W];
-  for (int c = 0; c < columns; ++c) Lanes<P>::store(lanes + c * W, in[c]);
-  for (int l = 0; l < lanes_used; ++l) {
-    S* row = table + (first + l) * columns;
-    if (accumulate)
-      for (int c = 0; c < columns; ++c) row[c] = row[c] + lanes[c * W + l];
-    else
-      for (int c = 0; c < columns; ++c) row[c] = lanes[c * W + l];
+  int c = 0;
+  if constexpr (Lanes<P>::transposes)
+    for (; columns - c >= kWorthTransposing; c += W) {
+      const int n = columns - c < W ? columns - c : W;
+      P block[W];
+      for (int k = 0; k < W; ++k) block[k] = k < n ? in[c + k] : P(S(0));
+      Lanes<P>::transpose(block);
+      for (int l = 0; l < lanes_used; ++l) {
+        S* to = table + (first + l) * columns + c;
+        if (accumulate) block[l] = block[l] + (n == W ? Lanes<P>::load(to) : Lanes<P>::load_first(to, n));
+        if (n == W)
+          Lanes<P>::store(to, block[l]);
+        else
+          Lanes<P>::store_first(to, n, block[l]);
+      }
+    }
+  if (c < columns) {
+    alignas(64) S lanes[48 * W];
+    for (int k = c; k < columns; ++k) Lanes<P>::store(lanes + k * W, in[k]);
+    for (int l = 0; l < lanes_used; ++l) {
+      S* row = table + (first + l) * columns;
+      for (int k = c; k < columns; ++k) row[k] = accumulate ? row[k] + lanes[k * W + l] : lanes[k * W + l];
+    }
   }
 }
 
@@ -86,6 +117,13 @@ inline uint32_t depth_key(float z) {
   return bits;
 }
 
+template <class S> bool finite_features(const splat_rows& rows, int64_t row) {
+  const S* f = (const S*)rows.features;
+  for (int k = 0; f && k < rows.feature_count; ++k)
+    if (!(abs_(f[row * rows.feature_count + k]) < S(1e30))) return false;
+  return true;
+}
+
 template <class F, class P> void project_chunk(const ProjectTask& task, int64_t chunk) {
   using S = typename Lanes<P>::Scalar;
   constexpr int W = Lanes<P>::width;
@@ -110,25 +148,11 @@ template <class F, class P> void project_chunk(const ProjectTask& task, int64_t 
     record[kDepth] = o.p[2], record[kExtentX] = ex, record[kExtentY] = ey, record[kQMax] = q;
     record[13] = o.opacity_eff, record[14] = P(S(0)), record[15] = P(S(0));
     record[kColor] = record[kColor + 1] = record[kColor + 2] = P(S(0));
-    // All lanes that could be drawn, decided on scalars: integer tiles come from them.
-    alignas(64) S lane_x[W], lane_y[W], lane_ex[W], lane_ey[W], lane_z[W], lane_ok[W];
-    Lanes<P>::store(lane_x, o.x), Lanes<P>::store(lane_y, o.y);
-    Lanes<P>::store(lane_ex, ex), Lanes<P>::store(lane_ey, ey), Lanes<P>::store(lane_z, o.p[2]);
-    Lanes<P>::store(lane_ok, select(ok, P(S(1)), P(S(0))));
-    bool drawn = false;
-    for (int l = 0; l < used; ++l) {
-      const uint32_t tiles = lane_ok[l] > S(0) ? rect_tiles(lane_x[l], lane_y[l], lane_ex[l], lane_ey[l], view.width,
-                                                            view.height)
-                                               : 0;
-      task.projected->rect_tiles[first + l] = tiles;
-      task.projected->depth_keys[first + l] = tiles ? depth_key(float(value_of(lane_z[l]))) : 0xffffffffu;
-      drawn |= tiles != 0;
-    }
-    if (drawn) {
-      P d[3], inv_length, basis[16], sh[48];
+    // Colour before the verdict: a row with a NaN coefficient is not drawn either.
+    if (any(ok)) {
+      P d[3], inv_length, basis[16], sh[48], color[3];
       direction<P>(g, view, d, &inv_length);
       sh_basis<P, S>(degree, d, basis);
-      P color[3];
       load_columns<P>((const S*)rows.sh0, 3, first, rows.count, sh);
       for (int c = 0; c < 3; ++c) color[c] = fma(basis[0], sh[c], P(S(0.5)));
       if (rest > 0) {
@@ -136,7 +160,22 @@ template <class F, class P> void project_chunk(const ProjectTask& task, int64_t 
         for (int k = 0; k < rest; ++k)
           for (int c = 0; c < 3; ++c) color[c] = fma(basis[k + 1], sh[3 * k + c], color[c]);
       }
-      for (int c = 0; c < 3; ++c) record[kColor + c] = max_(color[c], P(S(0)));
+      for (int c = 0; c < 3; ++c) {
+        ok = ok & lt(abs_(color[c]), P(S(1e30)));
+        record[kColor + c] = max_(color[c], P(S(0)));
+      }
+    }
+    // Integer tiles are decided on scalars.
+    alignas(64) S lane_x[W], lane_y[W], lane_ex[W], lane_ey[W], lane_z[W], lane_ok[W];
+    Lanes<P>::store(lane_x, o.x), Lanes<P>::store(lane_y, o.y);
+    Lanes<P>::store(lane_ex, ex), Lanes<P>::store(lane_ey, ey), Lanes<P>::store(lane_z, o.p[2]);
+    Lanes<P>::store(lane_ok, select(ok, P(S(1)), P(S(0))));
+    for (int l = 0; l < used; ++l) {
+      const bool drawn = lane_ok[l] > S(0) && finite_features<S>(rows, first + l);
+      const uint32_t tiles =
+          drawn ? rect_tiles(lane_x[l], lane_y[l], lane_ex[l], lane_ey[l], view.width, view.height) : 0;
+      task.projected->rect_tiles[first + l] = tiles;
+      task.projected->depth_keys[first + l] = tiles ? depth_key(float(value_of(lane_z[l]))) : 0xffffffffu;
     }
     store_columns<P>(records, kRecord, first, used, record, false);
   }
@@ -149,11 +188,16 @@ void gather_slots(const ProjectTask& task, int64_t first, int used, S* sums /* [
   const S* slots = (const S*)task.slots->slots;
   for (int i = 0; i < stride * W; ++i) sums[i] = S(0);
   for (int l = 0; l < used; ++l) {
-    const uint32_t rank = task.bins->rank[first + l];
-    if (rank == 0xffffffffu) continue;
-    const S* slot = slots + int64_t(task.bins->slot_begin[rank]) * stride;
-    for (uint32_t n = task.bins->slot_count[rank]; n > 0; --n, slot += stride)
-      for (int c = 0; c < stride; ++c) sums[c * W + l] = sums[c * W + l] + slot[c];
+    const S* slot = slots + int64_t(task.bins->slot_begin[first + l]) * stride;
+    S total[SPLAT_SLOT + 1 + SPLAT_MAX_CHANNELS + 8];
+    uint32_t n = task.bins->slot_count[first + l];
+    if (n == 0) continue;
+    for (int c = 0; c < stride; ++c) total[c] = slot[c];
+    for (; n > 1; --n) {
+      slot += stride;
+      for (int c = 0; c < stride; ++c) total[c] = total[c] + slot[c];
+    }
+    for (int c = 0; c < stride; ++c) sums[c * W + l] = total[c];
   }
 }
 
@@ -180,7 +224,7 @@ template <class F, class P> void project_backward_chunk(const ProjectTask& task,
   for (int64_t first = chunk * kRowChunk; first < end; first += W) {
     const int used = int(end - first < W ? end - first : W);
     bool drawn = false;
-    for (int l = 0; l < used; ++l) drawn |= task.bins->rank[first + l] != 0xffffffffu;
+    for (int l = 0; l < used; ++l) drawn |= task.bins->slot_count[first + l] != 0;
     if (!drawn) {
       zero_or_keep<P, S>(out.means, 3, first, used, acc), zero_or_keep<P, S>(out.quats, 4, first, used, acc);
       zero_or_keep<P, S>(out.log_scales, 3, first, used, acc);
@@ -196,7 +240,7 @@ template <class F, class P> void project_backward_chunk(const ProjectTask& task,
     gather_slots<S, W>(task, first, used, sums);
     alignas(64) S drawn_lane[W];
     for (int l = 0; l < W; ++l)
-      drawn_lane[l] = l < used && task.bins->rank[first + l] != 0xffffffffu ? S(1) : S(0);
+      drawn_lane[l] = l < used && task.bins->slot_count[first + l] != 0 ? S(1) : S(0);
     const auto live = lt(P(S(0.5)), Lanes<P>::load(drawn_lane));
 
     const GaussianRow<P> g = load_row<P>(rows, first);

@@ -92,12 +92,12 @@ typedef struct splat_projected {
   uint32_t* rect_tiles; /* [N] tiles of the bounding rectangle: an upper bound */
 } splat_projected;
 
-/* Which splat touches which tile, in depth order. */
+/* Which splat touches which tile, in depth order. A slot is an instance's place for sums that belong to its splat:
+ * a splat's slots are contiguous and ordered by row, so that adding them up reads memory in order. */
 typedef struct splat_bins {
   uint32_t* order;        /* [N] rows of the visible splats, near to far; first V are valid */
-  uint32_t* rank;         /* [N] position in `order`, 0xffffffff = not drawn */
-  uint32_t* slot_begin;   /* [N+1] first gradient slot by rank; a splat's slots are contiguous */
-  uint32_t* slot_count;   /* [N] slots in use by rank (holes may follow) */
+  uint32_t* slot_begin;   /* [N+1] first slot of a row */
+  uint32_t* slot_count;   /* [N] slots in use; 0 = not drawn; holes may follow */
   uint32_t* tile_begin;   /* [tiles+1] first instance of a tile */
   uint32_t* instance_splat; /* [capacity] */
   uint32_t* instance_slot;  /* [capacity] */

@@ -100,6 +100,18 @@ SPLAT_HD uint32_t walk_tiles(const S* record, int width, int height, int tiles_x
   const S row_lo = max_(my - ey - S(0.5), S(0)), row_hi = min_(my + ey - S(0.5), S(height - 1));
   if (!(row_lo <= row_hi)) return 0;
   const int y0 = int(row_lo) / tile, y1 = int(row_hi) / tile;
+  // One row or one column of tiles: the box is exact enough.
+  {
+    const S x_lo = max_(mx - ex - S(kTileSlack) - S(0.5), S(0));
+    const S x_hi = min_(mx + ex + S(kTileSlack) - S(0.5), S(width - 1));
+    if (!(x_lo <= x_hi)) return 0;
+    const int x0 = int(x_lo) / tile, x1 = int(x_hi) / tile;
+    if (x0 == x1 || y0 == y1) {
+      for (int ty = y0; ty <= y1; ++ty)
+        for (int tx = x0; tx <= x1; ++tx) emit(uint32_t(ty * tiles_x + tx));
+      return uint32_t((y1 - y0 + 1) * (x1 - x0 + 1));
+    }
+  }
   const S inv_2a = S(0.5) / A;
   const S disc_a = S(4) * A * q, disc_b = B * B - S(4) * A * C;
   // The rightmost point of the ellipse lies at dy_right, the leftmost at -dy_right.

@@ -58,6 +58,26 @@ SPLAT_HD Pack round_(Pack a) { return _mm512_roundscale_ps(a.v, _MM_FROUND_TO_NE
 SPLAT_HD Pack scale2_(Pack a, Pack n) { return _mm512_scalef_ps(a.v, n.v); }
 SPLAT_HD Pack exponent_(Pack a) { return _mm512_getexp_ps(a.v); }
 SPLAT_HD Pack mantissa_(Pack a) { return _mm512_getmant_ps(a.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero); }
+SPLAT_HD Pack load_first_(const float* p, int n) { return _mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p); }
+SPLAT_HD void store_first_(float* p, int n, Pack a) { _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), a.v); }
+SPLAT_HD void transpose_(Pack* r) {
+  __m512 t[16], u[16];
+  for (int i = 0; i < 16; i += 2)
+    t[i] = _mm512_unpacklo_ps(r[i].v, r[i + 1].v), t[i + 1] = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
+  for (int i = 0; i < 16; i += 4) {
+    u[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44), u[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+    u[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44), u[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_f32x4(u[i], u[4 + i], 0x88), t[4 + i] = _mm512_shuffle_f32x4(u[i], u[4 + i], 0xdd);
+    t[8 + i] = _mm512_shuffle_f32x4(u[8 + i], u[12 + i], 0x88), t[12 + i] = _mm512_shuffle_f32x4(u[8 + i], u[12 + i], 0xdd);
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[i].v = _mm512_shuffle_f32x4(t[i], t[8 + i], 0x88), r[8 + i].v = _mm512_shuffle_f32x4(t[i], t[8 + i], 0xdd);
+    r[4 + i].v = _mm512_shuffle_f32x4(t[4 + i], t[12 + i], 0x88);
+    r[12 + i].v = _mm512_shuffle_f32x4(t[4 + i], t[12 + i], 0xdd);
+  }
+}
 SPLAT_HD Pack load_pack(const float* p) { return _mm512_loadu_ps(p); }
 SPLAT_HD void store_pack(float* p, Pack a) { _mm512_storeu_ps(p, a.v); }
 // Four lane sums at once, lane k of the result = sum of the k-th argument: 9 shuffles instead of 16.
@@ -122,6 +142,29 @@ SPLAT_HD Pack exponent_(Pack a) {
 SPLAT_HD Pack mantissa_(Pack a) {
   const __m256i m = _mm256_and_si256(_mm256_castps_si256(a.v), _mm256_set1_epi32(0x007fffff));
   return _mm256_castsi256_ps(_mm256_or_si256(m, _mm256_set1_epi32(0x3f800000)));
+}
+SPLAT_HD __m256i first_lanes_(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+SPLAT_HD Pack load_first_(const float* p, int n) { return _mm256_maskload_ps(p, first_lanes_(n)); }
+// A masked store is slow on AMD cores.
+SPLAT_HD void store_first_(float* p, int n, Pack a) {
+  float lanes[8];
+  _mm256_storeu_ps(lanes, a.v);
+  for (int i = 0; i < n; ++i) p[i] = lanes[i];
+}
+SPLAT_HD void transpose_(Pack* r) {
+  __m256 t[8], u[8];
+  for (int i = 0; i < 8; i += 2)
+    t[i] = _mm256_unpacklo_ps(r[i].v, r[i + 1].v), t[i + 1] = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
+  for (int i = 0; i < 8; i += 4) {
+    u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44), u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+    u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44), u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[i].v = _mm256_permute2f128_ps(u[i], u[4 + i], 0x20);
+    r[4 + i].v = _mm256_permute2f128_ps(u[i], u[4 + i], 0x31);
+  }
 }
 SPLAT_HD Pack load_pack(const float* p) { return _mm256_loadu_ps(p); }
 SPLAT_HD void store_pack(float* p, Pack a) { _mm256_storeu_ps(p, a.v); }
@@ -193,6 +236,17 @@ SPLAT_HD Pack scale2_(Pack a, Pack n) {
 }
 SPLAT_HD Pack exponent_(Pack a) { return Pack(__builtin_convertvector((((Int4)a.v) >> 23) - 127, Float4)); }
 SPLAT_HD Pack mantissa_(Pack a) { return Pack(Float4(((Int4)a.v & 0x007fffff) | 0x3f800000)); }
+SPLAT_HD Pack load_first_(const float* p, int n) {
+  Float4 a = {0, 0, 0, 0};
+  std::memcpy(&a, p, sizeof(float) * n);
+  return a;
+}
+SPLAT_HD void store_first_(float* p, int n, Pack a) { std::memcpy(p, &a.v, sizeof(float) * n); }
+SPLAT_HD void transpose_(Pack* r) {
+  float t[4][4];
+  for (int i = 0; i < 4; ++i) std::memcpy(t[i], &r[i].v, sizeof t[i]);
+  for (int i = 0; i < 4; ++i) r[i].v = Float4{t[0][i], t[1][i], t[2][i], t[3][i]};
+}
 SPLAT_HD Pack load_pack(const float* p) {
   Float4 a;
   std::memcpy(&a, p, sizeof a);
@@ -209,6 +263,10 @@ SPLAT_HD void reduce_add4(Pack a, Pack b, Pack c, Pack d, float* out) {
 
 template <> struct Lanes<Pack> {
   static constexpr int width = Pack::width;
+  static constexpr bool transposes = true;
+  static SPLAT_HD Pack load_first(const float* p, int n) { return load_first_(p, n); }  // the rest is zero
+  static SPLAT_HD void store_first(float* p, int n, Pack a) { store_first_(p, n, a); }
+  static SPLAT_HD void transpose(Pack* rows) { transpose_(rows); }
   using Scalar = float;
   using Mask = splat::Mask;
   static SPLAT_HD Pack load(const float* p) { return load_pack(p); }

@@ -61,6 +61,7 @@ template <class R> SPLAT_HD void reduce_add4(R a, R b, R c, R d, R* out) { out[0
 // How many scalars a pack carries, and how it meets memory.
 template <class P> struct Lanes {
   static constexpr int width = 1;
+  static constexpr bool transposes = false;
   using Scalar = P;
   using Mask = bool;
   static SPLAT_HD P load(const P* p) { return *p; }

@@ -7,7 +7,7 @@ import numpy as np
 from .denoise import denoised, guides
 from .path import CENTRE_PX, FOCAL_PX
 
-EXPOSURE = 1.35
+EXPOSURE = 1.6
 """Linear light that becomes mid-bright; one value for all views, as with a locked exposure."""
 GUIDE_SAMPLES = 128
 
@@ -16,18 +16,28 @@ def sensor(mitsuba, camera_from_world: np.ndarray, width: int, height: int, full
     """A mitsuba pinhole of our camera; a preview is a smaller ``width`` of the same view."""
     scale = width / full_width
     pose = np.linalg.inv(camera_from_world) @ np.diag([-1.0, -1.0, 1.0, 1.0])  # mitsuba looks along z with x left, y up
-    return mitsuba.load_dict({
+    film = {"type": "hdrfilm", "width": width, "height": height, "pixel_format": "rgb", "rfilter": {"type": "box"}}
+    camera = mitsuba.load_dict({
         "type": "perspective",
         "to_world": mitsuba.ScalarTransform4f(pose.tolist()),
         "fov": float(np.degrees(2 * np.arctan(width / 2 / (FOCAL_PX * scale)))),
         "fov_axis": "x",
-        "principal_point_offset_x": float(CENTRE_PX[0] * scale / width - 0.5),
-        "principal_point_offset_y": float(CENTRE_PX[1] * scale / height - 0.5),
+        "principal_point_offset_x": float(0.5 - CENTRE_PX[0] * scale / width),
+        "principal_point_offset_y": float(0.5 - CENTRE_PX[1] * scale / height),
         "near_clip": 0.02, "far_clip": 30.0,
-        "film": {"type": "hdrfilm", "width": width, "height": height, "pixel_format": "rgb", "rfilter": {"type": "box"},
-        },
-        "sampler": {"type": "independent"},
+        "film": film, "sampler": {"type": "independent"},
     })  # fmt: skip
+    _check_pinhole(mitsuba, camera, camera_from_world, width / scale, height / scale)
+    return camera
+
+
+def _check_pinhole(mitsuba, camera, camera_from_world: np.ndarray, width: float, height: float) -> None:
+    """The renderer's rays are those of the pinhole we write down, to a thousandth of a pixel."""
+    for pixel in ((0.5, 0.5), (width - 0.5, 0.5), (100.25, 300.5)):
+        film_point = mitsuba.Point2f(pixel[0] / width, pixel[1] / height)
+        ray, _ = camera.sample_ray(0.0, 0.5, film_point, mitsuba.Point2f(0.5, 0.5))
+        seen = camera_from_world[:3, :3] @ np.array(ray.d, dtype=float).reshape(3)
+        assert np.abs(seen[:2] / seen[2] * FOCAL_PX + CENTRE_PX - pixel).max() < 1e-3
 
 
 def trace(mitsuba, scene, camera, *, samples: int, passes: int, seed: int) -> np.ndarray:  # [H,W,3] linear

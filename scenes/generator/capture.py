@@ -34,7 +34,7 @@ Made again by:  python scenes/make_nook.py     (see scenes/README.md)
 
 
 def write_capture(mitsuba, scene, views: list[tuple[str, np.ndarray]], out: Path, *, seed: int) -> None:
-    """The sparse model and SOURCE.txt beside the images that already lie in ``out/images``."""
+    """The sparse model and SOURCE.txt beside the images in ``out/images``. A track starts with the proposing view."""
     rng = np.random.default_rng(seed + 3)
     pictures = [cv2.imread(str(out / "images" / name))[..., ::-1] for name, _ in views]
     poses = np.stack([pose for _, pose in views])
@@ -53,7 +53,8 @@ def write_capture(mitsuba, scene, views: list[tuple[str, np.ndarray]], out: Path
         keypoints = project(xyz[ids], pose)[0] + rng.normal(0, KEYPOINT_NOISE_PX, size=(len(ids), 2))
         squared_px[ids] += ((project(noisy[ids], pose)[0] - keypoints) ** 2).sum(1)
         for place, index in enumerate(ids):
-            tracks[index].append((number + 1, place))
+            proposed_it = origin[index] == number
+            tracks[index].insert(0 if proposed_it else len(tracks[index]), (number + 1, place))
         written.append(PosedView(name, pose, keypoints, ids + 1))
     points = SparsePoints(noisy, rgb, np.sqrt(squared_px / chosen.sum(1)), tracks)
     params = (FOCAL_PX, FOCAL_PX, *CENTRE_PX)

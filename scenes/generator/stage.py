@@ -56,7 +56,7 @@ class Stage:
 
     def build(self):
         """The mitsuba scene, with a path tracer inside."""
-        scene = {"type": "scene", "integrator": {"type": "path", "max_depth": MAX_BOUNCES, "rr_depth": 12}}
+        scene = {"type": "scene", "integrator": {"type": "path", "max_depth": MAX_BOUNCES, "rr_depth": 3}}
         scene["black"] = {"type": "diffuse", "reflectance": {"type": "rgb", "value": 0.0}}
         for name, material in self.materials.items():
             scene[f"material_{name}"] = {**material, "id": f"material_{name}"}

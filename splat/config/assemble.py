@@ -10,7 +10,7 @@ from typing import TextIO
 import torch
 
 from splat.config.build import config_text, effective
-from splat.config.devices import choose_device, set_threads
+from splat.config.devices import choose_device, prepare_process
 from splat.config.outputs import Outputs
 from splat.config.schema import TrainConfig
 from splat.densify.protocol import RefineContext
@@ -89,7 +89,7 @@ def open_capture(config: TrainConfig, say: Say, *, allow_sfm: bool = True) -> Sc
 def gather(config: TrainConfig, say: Say, *, checkpoint: Checkpoint | None = None) -> Parts:
     """Scene, rasterizer and the state to begin from: fresh, or that of ``checkpoint``."""
     check_parts(config)
-    set_threads(config.render.threads)
+    prepare_process(config.render.threads)
     device, rasterizer = choose_device(config.render, say)
     scene = open_capture(config, say)
     if not scene.train_indices:

@@ -28,12 +28,13 @@ def choose_device(render: RenderConfig, say: Callable[[str], None]) -> tuple[tor
     return torch.device("cpu"), choose("cpu", render.rasterizer, options=options)
 
 
-def set_threads(threads: int) -> None:
-    """Limit torch and the native library to ``threads`` CPU threads; 0 leaves their defaults."""
+def prepare_process(threads: int) -> None:
+    """Limit torch and the native library to ``threads`` CPU threads (0 = one per core) and keep freed memory at hand."""
     if threads < 0:
         raise UserError(f"render.threads = {threads} does not fit: it must be 0 (one per core) or more")
-    if threads:
-        from splat.native import ops
+    from splat.native import ops
 
+    ops.keep_memory()
+    if threads:
         torch.set_num_threads(threads)
         ops.set_threads(threads)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,6 +25,8 @@ class Lens:
     width: int
     height: int
     """Nominal size. A file of another size is the same picture scaled, each axis by its own ratio."""
+    turn: tuple[float, ...] | None = None
+    """Rotation ``lens_from_pinhole`` by rows; only the sides of a panorama look elsewhere than their lens."""
 
     @property
     def focal_and_center(self) -> tuple[float, float, float, float]:
@@ -43,8 +45,15 @@ class Lens:
         return self.params[{"f": 3, "w": 2}.get(names[0], 4) :]
 
     @property
+    def is_panorama(self) -> bool:
+        """True when the picture closes on itself: left and right edge meet."""
+        return LENS_MODELS[self.model].params[0] == "w"
+
+    @property
     def is_pinhole(self) -> bool:
         """True when straight lines stay straight: no resampling is needed."""
+        if self.turn is not None:
+            return False
         if self.model in ("SIMPLE_PINHOLE", "PINHOLE"):
             return True
         return self.model in _STRAIGHT_WHEN_ZERO and not any(self.bend_params)
@@ -81,8 +90,10 @@ _FOLD_ANGLES = np.linspace(0.0, math.radians(89.0), 713)  # an eighth of a degre
 
 
 def project(lens: Lens, rays: np.ndarray) -> np.ndarray:  # [N,3] -> [N,2]
-    """Pixel of each camera-space ray in the lens's nominal size; nan where the lens does not see the ray."""
+    """Pixel of each pinhole-space ray in the lens's nominal size; nan where the lens does not see the ray."""
     fx, fy, cx, cy = lens.focal_and_center
+    if lens.turn is not None:
+        rays = np.asarray(rays, dtype=np.float64) @ np.reshape(lens.turn, (3, 3)).T
     with np.errstate(all="ignore"):
         plane = LENS_MODELS[lens.model].bend(np.asarray(rays, dtype=np.float64), lens.bend_params)
     return plane * (fx, fy) + (cx, cy)
@@ -110,9 +121,11 @@ def pinhole_of(lens: Lens) -> Pinhole:
     in each direction: what a still wider lens sees beyond that is cropped.
     Raises ValueError when the lens has no pinhole picture (a panorama, or broken parameters).
     """
-    fx, fy, cx, cy = lens.focal_and_center
-    if LENS_MODELS[lens.model].params[0] == "w":
-        raise ValueError(f"{lens.model} sees all around: no single pinhole holds it")
+    _, _, cx, cy = lens.focal_and_center
+    if lens.is_panorama and lens.turn is None:
+        raise ValueError(f"{lens.model} sees all around: no single pinhole holds it; take its panorama_sides")
+    if lens.is_panorama:
+        return _panorama_side(lens)
     step = 1e-4  # small against any distortion, large against rounding
     near_axis = np.array([[step, 0.0, 1.0], [0.0, step, 1.0], [0.0, 0.0, 1.0]])
     (right, _), (_, down), (centre_x, centre_y) = project(lens, near_axis)
@@ -127,6 +140,20 @@ def pinhole_of(lens: Lens) -> Pinhole:
     covered = (_angle(left, right, focal[0]), _angle(top, bottom, focal[1]))
     seen = tuple(math.degrees(math.atan(sides[i]) + math.atan(sides[i + 1])) for i in (0, 2))
     return Pinhole(K, width, height, covered, (seen[0], seen[1]))
+
+
+def panorama_sides(lens: Lens) -> dict[str, Lens]:
+    """The six square pinholes of 90 degrees that together show all of a panorama, by name."""
+    return {name: replace(lens, turn=tuple(turn)) for name, turn in _SIDES.items()}
+
+
+def _panorama_side(lens: Lens) -> Pinhole:
+    """Half the side is the focal length (90 degrees); at its centre it has the panorama's own scale."""
+    size = round(lens.params[0] / math.pi)
+    if size < 1:
+        raise ValueError(f"{lens.model} of {lens.params[0]:g} px is too small to be cut into sides")
+    half = size / 2
+    return Pinhole(np.array([[half, 0, half], [0, half, half], [0, 0, 1.0]]), size, size, (90.0, 90.0), (90.0, 90.0))
 
 
 def pinhole_matrix(lens: Lens) -> np.ndarray:  # [3,3]
@@ -277,6 +304,15 @@ def _bend_panorama(rays: np.ndarray, _: tuple[float, ...]) -> np.ndarray:
     return np.column_stack([longitude, latitude])
 
 
+# Rows of lens_from_pinhole: where the pinhole's x (right), y (down) and z (ahead) lie in the panorama's axes.
+_SIDES: dict[str, tuple[float, ...]] = {
+    "front": (1, 0, 0, 0, 1, 0, 0, 0, 1),
+    "right": (0, 0, 1, 0, 1, 0, -1, 0, 0),
+    "back": (-1, 0, 0, 0, 1, 0, 0, 0, -1),
+    "left": (0, 0, -1, 0, 1, 0, 1, 0, 0),
+    "up": (1, 0, 0, 0, 0, -1, 0, 1, 0),
+    "down": (1, 0, 0, 0, 0, 1, 0, -1, 0),
+}
 _F, _FXY = ("f", "cx", "cy"), ("fx", "fy", "cx", "cy")
 _OPENCV = ("k1", "k2", "p1", "p2")
 _RTTP = ("k0", "k1", "k2", "k3", "k4", "k5", "p0", "p1", "s0", "s1", "s2", "s3")

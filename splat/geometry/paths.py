@@ -13,10 +13,12 @@ from splat.geometry.camera import Camera
 
 KEYFRAMES = 24
 """Photographs an interpolated path passes through by default: hand-held captures shake from one to the next."""
+MAX_ORBIT_GAP_DEG = 200.0
+"""A capture with a larger gap than this, seen from what it looks at, is one-sided."""
 
 
 def interpolated_path(
-    cameras: Sequence[Camera], frames: int, *, keyframes: int | None = KEYFRAMES, closed: bool = False
+    cameras: Sequence[Camera], frames: int, *, keyframes: int | None = KEYFRAMES
 ) -> tuple[Camera, ...]:
     """``frames`` views on a smooth curve through ``cameras`` in the order of their names, at even speed.
 
@@ -27,16 +29,14 @@ def interpolated_path(
     _check(ordered, frames)
     if keyframes is not None and len(ordered) > keyframes >= 2:
         ordered = [ordered[round(i)] for i in np.linspace(0, len(ordered) - 1, keyframes)]
-    if closed:
-        ordered = [*ordered, ordered[0]]
     positions = np.stack([camera.center_world for camera in ordered])  # [n,3]
     quats = _continuous([_quat_from_matrix(camera.world_from_camera[:3, :3]) for camera in ordered])  # [n,4]
     intrinsics = np.stack([_relative_intrinsics(camera) for camera in ordered])  # [n,4]
     values = np.concatenate([positions, quats, intrinsics], axis=1)
     steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-    floor = max(steps.mean() * 1e-3, 1e-9)  # two photographs from one spot still need distinct knots
+    floor = max(steps.max(initial=0.0) * 1e-3, 1e-9)  # two photographs from one spot still need distinct knots
     knots = np.concatenate([[0.0], np.cumsum(np.sqrt(np.maximum(steps, floor)))])
-    samples = _even_speed(knots, values, frames, closed)
+    samples = _even_speed(knots, values, frames)
     rotations = [_matrix_from_quat(row[3:7]) for row in samples]
     return tuple(
         _camera(ordered, f"path_{i:05d}", row[:3], rotation, row[7:])
@@ -45,27 +45,54 @@ def interpolated_path(
 
 
 def orbit_path(cameras: Sequence[Camera], frames: int, *, turns: float = 1.0) -> tuple[Camera, ...]:
-    """``frames`` views on the ellipse that fits the camera positions, looking at what the cameras look at."""
+    """``frames`` views on an ellipse fitted to the camera positions, looking at what the cameras look at.
+
+    Where the photographs surround that point, the ellipse does too; where they were all taken from one side, it
+    stays on that side, close to views that were trained on.
+    """
     cameras = list(cameras)
     _check(cameras, frames)
     target, up = focus_point(cameras), up_direction(cameras)
     positions = np.stack([camera.center_world for camera in cameras])
-    center = positions.mean(0)
-    flat = (positions - center) - np.outer((positions - center) @ up, up)
+    mean = positions.mean(0)
+    center = target + up * ((mean - target) @ up) if _surrounds(positions - target, up) else mean
+    flat = (positions - center) - np.outer((positions - center) @ up, up)  # [n,3] in the plane of the orbit
     _, spread, axes = np.linalg.svd(flat, full_matrices=True)
     major = axes[0] if spread[0] > 1e-9 else _any_perpendicular(up)
     minor = np.cross(up, major)
-    # Points spread evenly over an ellipse have variance a^2 / 2 along its axis.
-    radii = [math.sqrt(2) * (flat @ axis).std() for axis in (major, minor)]
-    reach = max(float(np.linalg.norm(target - center)), 1e-6)
-    radii = [max(radius, 0.05 * reach) for radius in radii]
+    radii = _ellipse_radii(flat @ major, flat @ minor, least=0.05 * float(np.linalg.norm(target - mean)))
     start = math.atan2((flat[0] @ minor) / radii[1], (flat[0] @ major) / radii[0])
+    lens = _median_lens(cameras)
     views = []
     for i in range(frames):
         angle = start + 2 * math.pi * turns * i / frames
         position = center + radii[0] * math.cos(angle) * major + radii[1] * math.sin(angle) * minor
-        views.append(_camera(cameras, f"orbit_{i:05d}", position, look_at(position, target, up), _median_lens(cameras)))
+        views.append(_camera(cameras, f"orbit_{i:05d}", position, look_at(position, target, up), lens))
     return tuple(views)
+
+
+def _surrounds(offsets: np.ndarray, up: np.ndarray) -> bool:  # [n,3] from the target
+    """Whether the positions, seen from the target, leave no gap of half a turn or more (with some slack)."""
+    if len(offsets) < 3:
+        return False
+    right = _any_perpendicular(up)
+    angles = np.sort(np.arctan2(offsets @ np.cross(up, right), offsets @ right))
+    gaps = np.diff(np.append(angles, angles[0] + 2 * math.pi))
+    return float(gaps.max()) < math.radians(MAX_ORBIT_GAP_DEG)
+
+
+def _ellipse_radii(x: np.ndarray, y: np.ndarray, *, least: float) -> tuple[float, float]:
+    """Semi-axes of the ellipse around the origin that fits points (x, y), ``least`` at least.
+
+    Least squares on x^2 / a^2 + y^2 / b^2 = 1; where the points are no ellipse, their spread: points spread
+    evenly over one have variance a^2 / 2 along its axis.
+    """
+    inverse, *_ = np.linalg.lstsq(np.stack([x**2, y**2], axis=1), np.ones(len(x)), rcond=None)
+    spread = math.sqrt(2 * float((x**2).mean())), math.sqrt(2 * float((y**2).mean()))
+    fitted = 1 / np.sqrt(np.maximum(inverse, 1e-12))
+    is_ellipse = (inverse > 0).all() and all(0.5 < f / max(s, 1e-12) < 2 for f, s in zip(fitted, spread, strict=True))
+    a, b = fitted if is_ellipse else spread
+    return max(float(a), least, 1e-6), max(float(b), least, 1e-6)
 
 
 def focus_point(cameras: Sequence[Camera]) -> np.ndarray:  # [3]
@@ -100,18 +127,18 @@ def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndar
     return np.stack([right, np.cross(forward, right), forward], axis=1)
 
 
-def _even_speed(knots: np.ndarray, values: np.ndarray, frames: int, closed: bool) -> np.ndarray:  # [frames,11]
+def _even_speed(knots: np.ndarray, values: np.ndarray, frames: int) -> np.ndarray:  # [frames,11]
     """Spline samples at equal arc length of position."""
     dense = np.linspace(knots[0], knots[-1], max(frames * 8, 256))
-    curve = _catmull_rom(knots, values, dense, closed)
+    curve = _catmull_rom(knots, values, dense)
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve[:, :3], axis=0), axis=1))])
     if length[-1] < 1e-9:
-        return _catmull_rom(knots, values, np.linspace(knots[0], knots[-1], frames), closed)
-    wanted = np.linspace(0, length[-1], frames, endpoint=not closed)
-    return _catmull_rom(knots, values, np.interp(wanted, length, dense), closed)
+        return _catmull_rom(knots, values, np.linspace(knots[0], knots[-1], frames))
+    wanted = np.linspace(0, length[-1], frames)
+    return _catmull_rom(knots, values, np.interp(wanted, length, dense))
 
 
-def _catmull_rom(knots: np.ndarray, values: np.ndarray, at: np.ndarray, closed: bool) -> np.ndarray:
+def _catmull_rom(knots: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Cubic Hermite interpolation of ``values`` [n,D] with non-uniform Catmull-Rom tangents."""
     if len(knots) == 1:
         return np.repeat(values, len(at), axis=0)
@@ -120,8 +147,6 @@ def _catmull_rom(knots: np.ndarray, values: np.ndarray, at: np.ndarray, closed: 
     tangents = np.empty_like(values)
     tangents[1:-1] = (slopes[:-1] * gaps[1:] + slopes[1:] * gaps[:-1]) / (gaps[1:] + gaps[:-1])
     tangents[0], tangents[-1] = slopes[0], slopes[-1]
-    if closed:
-        tangents[0] = tangents[-1] = (slopes[-1] * gaps[0] + slopes[0] * gaps[-1]) / (gaps[0] + gaps[-1])
     segment = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, len(gaps) - 1)
     t = ((at - knots[segment]) / gaps[segment, 0])[:, None]
     a, b, gap = values[segment], values[segment + 1], gaps[segment]

@@ -21,12 +21,13 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; on success it is synced and renamed to ``path``.
 
     On any failure the temporary file is removed and whatever stood at ``path`` before stays. A full disk, a
     read-only folder and their like become one-line ``UserError``. Missing parent folders are made. The
-    temporary name keeps the suffix of ``path``, for writers that look at it.
+    temporary name keeps the suffix of ``path``, for writers that look at it. ``sync=False`` skips waiting for
+    the disk, for files that are cheap to make again.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.stem}.{os.getpid()}-{next(_counter)}.partial{target.suffix}")
@@ -34,9 +35,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target)
         yield temporary
-        sync_file(temporary)
+        if sync:
+            sync_file(temporary)
         os.replace(temporary, target)
-        _sync_folder(target.parent)
+        if sync:
+            _sync_folder(target.parent)
     except OSError as error:
         _unlink_quietly(temporary)
         raise write_error(error, target) from error
@@ -52,9 +55,9 @@ def write_text(path: str | Path, text: str) -> Path:
     return Path(path)
 
 
-def write_bytes(path: str | Path, data: bytes) -> Path:
+def write_bytes(path: str | Path, data: bytes, *, sync: bool = True) -> Path:
     """Write bytes atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, sync=sync) as temporary:
         temporary.write_bytes(data)
     return Path(path)
 

@@ -14,7 +14,7 @@ from splat.model.splat_model import SplatModel
 
 OPACITY_CUT = 1 / 255  # fainter splats never pass the blending cut, so they are never drawn
 OVERSIZED_RATIO = 0.1  # of the diagonal of the 1-99 % box
-FLOATER_CELLS = 64  # cells along that diagonal; a floater has no company in the 27 cells around it
+FLOATER_CELLS = 64  # at most so many cells along that diagonal; a floater has no company in the 27 cells around it
 FLOATER_NEIGHBOURS = 3
 _BARS = " ▁▂▃▄▅▆▇█"
 _BINS = 24
@@ -120,7 +120,7 @@ def describe(path: str | Path) -> FileInfo:
         box_98=_box(low, high) if len(means) else None,
         opacity=_histogram(opacities, 0.0, 1.0),
         log10_scale=_histogram(np.log10(np.maximum(largest, 1e-30))),
-        floaters=count_floaters(means[opacities >= OPACITY_CUT], diagonal / FLOATER_CELLS),
+        floaters=count_floaters(means[opacities >= OPACITY_CUT], _floater_cell(low, high, len(means))),
         oversized=int((largest > OVERSIZED_RATIO * diagonal).sum()) if diagonal > 0 else 0,
         nearly_invisible=int((opacities < OPACITY_CUT).sum()),
         non_finite=int((~finite).sum()),
@@ -145,6 +145,13 @@ def count_floaters(means: np.ndarray, cell: float) -> int:  # [N,3]
         at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         near += np.where(keys[at] == wanted, counts[at], 0)
     return int((near[owner.reshape(-1)] - 1 < FLOATER_NEIGHBOURS).sum())
+
+
+def _floater_cell(low: np.ndarray, high: np.ndarray, count: int) -> float:
+    """Side of a grid cell: a share of the scene, but in sparse models so large that splats inside have company."""
+    size = np.maximum(high - low, 0)
+    spacing = float(np.prod(size) / max(count, 1)) ** (1 / 3)
+    return max(float(np.linalg.norm(size)) / FLOATER_CELLS, spacing)
 
 
 def _finite_values(model: SplatModel) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

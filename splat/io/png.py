@@ -18,7 +18,7 @@ _NONE, _SUB, _UP = 0, 1, 2  # row filters (PNG specification, section 9.2)
 
 def write_png(path: str | Path, pixels: np.ndarray) -> Path:
     """Write ``pixels`` [H,W,3] uint8, [H,W] uint8 or [H,W] uint16, atomically."""
-    return write_bytes(path, png_bytes(pixels))
+    return write_bytes(path, png_bytes(pixels), sync=False)
 
 
 def png_bytes(pixels: np.ndarray, *, level: int = 6) -> bytes:

@@ -61,7 +61,8 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path)
     header = read_header(path)
     try:
-        return load_file(path), header
+        # Cloned: the library maps the file, and a mapping dies with a file that somebody cuts short.
+        return {name: table.clone() for name, table in load_file(path).items()}, header
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         raise UserError(f"{path}: damaged safetensors file ({_one_line(error)})") from error
 

@@ -102,8 +102,7 @@ class NativeView:
                 "rect_tiles": self._u32(self.rect_tiles),
             },
         )
-        self.order, self.rank = self._ints(n), self._ints(n)
-        self.slot_begin, self.slot_count = self._ints(n + 1), self._ints(n)
+        self.order, self.slot_begin, self.slot_count = self._ints(n), self._ints(n + 1), self._ints(n)
         tiles = -(-self.width // TILE) * -(-self.height // TILE)
         self.tile_begin = self._ints(tiles + 1)
         self.bins: Any = None
@@ -168,7 +167,7 @@ class NativeView:
             self.bins = self.ffi.new(
                 "splat_bins *",
                 {
-                    "order": self._u32(self.order), "rank": self._u32(self.rank),
+                    "order": self._u32(self.order),
                     "slot_begin": self._u32(self.slot_begin), "slot_count": self._u32(self.slot_count),
                     "tile_begin": self._u32(self.tile_begin),
                     "instance_splat": self._u32(self.instance_splat),
@@ -256,7 +255,7 @@ class NativeView:
         args = (self.rows, self.view, self.projected, self.bins)
         check(self.lib.splat_cpu_blend_backward(*args, self.c_images, c_grads), "blend_backward")
         camera = torch.zeros(12, dtype=torch.float64)
-        scratch = torch.zeros(-(-self.inputs.count // 1024), 12, dtype=torch.float64)
+        scratch = torch.zeros(self.inputs.count // 1024 + 1, 12, dtype=torch.float64)
         names = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest", "features", "mean2d", "color",
                  "opacity")  # fmt: skip
         c_rows = {name: pointer(getattr(out, name)) for name in names}

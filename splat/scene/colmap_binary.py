@@ -65,7 +65,7 @@ class _Reader:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
-            raise SceneError(f"{self.path}: {what} is not UTF-8 text: {ascii(raw[:60])}") from None
+            raise SceneError(f"{self.path}: {what} is not UTF-8 text: {raw[:60]!a}") from None
 
 
 def read_cameras(path: Path) -> dict[int, Lens]:
@@ -80,7 +80,7 @@ def read_cameras(path: Path) -> dict[int, Lens]:
             raise SceneError(f"{path}: camera {camera_id} has model id {model_id}; known are {known}")
         name = LENS_NAMES_BY_ID[model_id]
         params = reader.take(struct.Struct(f"<{len(LENS_MODELS[name].params)}d"), what)
-        cameras[camera_id] = checked_lens(path, camera_id, name, width, height, params)
+        cameras[camera_id] = checked_lens(path, camera_id, Lens(name, params, width, height))
     return cameras
 
 

@@ -50,8 +50,9 @@ class ColmapPoints:
     error_px: np.ndarray  # [P] float64
 
 
-def checked_lens(path: Path, camera_id: int, name: str, width: int, height: int, params: tuple[float, ...]) -> Lens:
-    """A lens whose numbers can be true, or an error that names the file and the camera."""
+def checked_lens(path: Path, camera_id: int, lens: Lens) -> Lens:
+    """The lens when its numbers can be true, or an error that names the file and the camera."""
+    name, params, width, height = lens.model, lens.params, lens.width, lens.height
     where = f"{path}: camera {camera_id} ({name})"
     if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
         raise SceneError(f"{where} has size {width}x{height}; expected 1 to {MAX_SIDE_PX:,} px, the file is damaged")
@@ -60,7 +61,6 @@ def checked_lens(path: Path, camera_id: int, name: str, width: int, height: int,
         raise SceneError(f"{where} has {len(params)} parameters; expected {len(expected)}: {' '.join(expected)}")
     if not np.isfinite(params).all():
         raise SceneError(f"{where} has parameters that are not finite: {params}")
-    lens = Lens(name, params, width, height)
     fx, fy, *_ = lens.focal_and_center
     if not (fx > 0 and fy > 0):
         raise SceneError(f"{where} has focal length {fx:g}, {fy:g} px; expected positive numbers")
@@ -70,5 +70,5 @@ def checked_lens(path: Path, camera_id: int, name: str, width: int, height: int,
 def checked_name(path: Path, name: str) -> str:
     """An image name with forward slashes, refused when it is clearly not text."""
     if not name or not name.isprintable():
-        raise SceneError(f"{path}: image name {ascii(name[:60])} is not readable text; the file is damaged")
+        raise SceneError(f"{path}: image name {name[:60]!a} is not readable text; the file is damaged")
     return name.replace("\\", "/")

@@ -23,7 +23,7 @@ def read_cameras(path: Path) -> dict[int, Lens]:
             raise _bad_line(path, number, line, "CAMERA_ID MODEL WIDTH HEIGHT PARAMS...") from None
         if name not in LENS_MODELS:
             raise SceneError(f"{path}: line {number} names the model {name!r}; known are {', '.join(LENS_MODELS)}")
-        cameras[camera_id] = checked_lens(path, camera_id, name, width, height, params)
+        cameras[camera_id] = checked_lens(path, camera_id, Lens(name, params, width, height))
     return cameras
 
 
@@ -87,7 +87,7 @@ def _records(path: Path, *, skip_after_each: int = 0) -> Iterator[tuple[int, str
 
 
 def _bad_line(path: Path, number: int, line: str, expected: str) -> SceneError:
-    return SceneError(f"{path}: line {number} is {ascii(line[:60])}; expected {expected}")
+    return SceneError(f"{path}: line {number} is {line[:60]!a}; expected {expected}")
 
 
 def _are_numbers(parts: list[str]) -> bool:

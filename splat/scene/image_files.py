@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +77,13 @@ def _folders_there(root: Path) -> str:
 def find_file(folder: Path, name: str) -> Path | None:
     """The file of that name, or of the same stem with another image suffix (``a.JPG`` kept as ``a.png``)."""
     exact = folder / name
-    if exact.is_file():
+    if os.path.isfile(exact):  # unlike Path.is_file it answers False to names no file can have
         return exact
     plain = exact.with_suffix("") if exact.suffix.lower() in IMAGE_SUFFIXES else exact
     for suffix in IMAGE_SUFFIXES:
         for spelled in (suffix, suffix.upper()):
             other = plain.with_name(plain.name + spelled)
-            if other.is_file():
+            if os.path.isfile(other):
                 return other
     return None
 
@@ -118,10 +119,13 @@ def find_images(capture: Capture, options: SceneOptions) -> tuple[dict[str, Imag
     if not found:
         names, reason = max(reasons, key=lambda pair: len(pair[0]))
         raise SceneError(
-            f"{capture.source}: none of its {plural(total, 'image')} can be used; {len(names)} {reason}: {counted(names)}"
+            f"{capture.source}: none of its {plural(total, 'image')} can be used; "
+            f"{len(names)} {reason}: {counted(names)}"
         )
     sentences = [
-        f"{plural(len(names), 'image')} of {total} skipped, {reason}: {counted(names)}." for names, reason in reasons if names
+        f"{plural(len(names), 'image')} of {total} skipped, {reason}: {counted(names)}."
+        for names, reason in reasons
+        if names
     ]
     return found, sentences
 
@@ -165,4 +169,4 @@ def find_mask(folder: Path | None, image: Path, name: str) -> Path | None:
             for spelled in (name, f"{name}.png", f"{stem}.png", f"{name}.mask.png", f"{stem}.mask.png", f"{stem}.jpg")
         ]
     candidates += [image.with_name(f"{image.stem}_mask.png"), image.with_name(f"{image.name}.mask.png")]
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)

@@ -15,7 +15,8 @@ _JPEG_END = b"\xff\xd9"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_SCAN = 0xDA
 _JPEG_BARE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length
-_TAIL_BYTES = 4096
+_PNG_END = b"IEND"
+_CHECKSUM_BYTES = 4  # what follows the name of PNG's last chunk
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _read_png(file: BinaryIO) -> ImageHeader | None:
         return None
     chunks = file.read(65536) if color_type == 3 else b""  # a palette has alpha when a tRNS chunk precedes the data
     has_alpha = color_type in (4, 6) or b"tRNS" in chunks.split(b"IDAT")[0]
-    return ImageHeader(width, height, has_alpha, b"IEND" not in _tail(file))
+    return ImageHeader(width, height, has_alpha, not _has_end(file, _PNG_END, len(_PNG)))
 
 
 def _read_jpeg(file: BinaryIO) -> ImageHeader | None:
@@ -81,12 +82,7 @@ def _read_jpeg(file: BinaryIO) -> ImageHeader | None:
             file.seek(length - 2, 1)
     if size is None or not all(size):
         return None
-    scan_at = file.tell()
-    complete = _JPEG_END in _tail(file)[-2:]
-    if not complete:  # some cameras append data after the picture: look through all of the scan
-        file.seek(scan_at)
-        complete = _JPEG_END in file.read()
-    return ImageHeader(*size, has_alpha=False, is_cut_short=not complete)
+    return ImageHeader(*size, has_alpha=False, is_cut_short=not _has_end(file, _JPEG_END, file.tell()))
 
 
 def _next_marker(file: BinaryIO) -> int | None:
@@ -98,7 +94,14 @@ def _next_marker(file: BinaryIO) -> int | None:
     return byte[0] if byte else None
 
 
-def _tail(file: BinaryIO) -> bytes:
+def _has_end(file: BinaryIO, marker: bytes, data_at: int) -> bool:
+    """Whether the picture is complete: its end marker is last, or, when something was appended, further ahead.
+
+    Inside compressed JPEG data the marker cannot occur: there, 0xFF is always followed by 0 or a restart.
+    """
     end = file.seek(0, 2)
-    file.seek(max(0, end - _TAIL_BYTES))
-    return file.read()
+    file.seek(max(data_at, end - len(marker) - _CHECKSUM_BYTES))
+    if marker in file.read():
+        return True
+    file.seek(data_at)
+    return marker in file.read()

@@ -19,6 +19,7 @@ from splat.scene.types import Frame, SceneError
 
 DEFAULT_CACHE_SHARE = 0.25  # of the machine's memory: the rest belongs to the model and its optimizer
 DEFAULT_CACHE_LIMIT = 6 << 30
+_SEAM_PX = 2  # what cubic resampling reaches beyond an edge
 _MAPS_KEPT = 8  # undistortion maps in memory: one per lens and size, 9 bytes a pixel
 
 
@@ -170,7 +171,7 @@ def undistortion_map(
     positions = np.empty((height, width, 2), dtype=np.float32)
     valid = np.empty((height, width), dtype=np.uint8)
     x = (np.arange(width) + 0.5 - K[0, 2]) / K[0, 0]
-    furthest = np.tan(fold_angle(lens))
+    furthest = np.inf if lens.is_panorama else np.tan(fold_angle(lens))
     ratio = np.array([work[0] / lens.width, work[1] / lens.height])
     for row in range(height):  # by rows: a whole 24 Mpx grid of doubles would not be small
         y = (row + 0.5 - K[1, 2]) / K[1, 1]
@@ -208,11 +209,19 @@ def _straightened(
     scale = (camera.width / canvas.width, camera.height / canvas.height)
     work = (max(1, round(lens.width * scale[0])), max(1, round(lens.height * scale[1])))
     positions, valid = maps.of(lens, camera, work)
-    pixels = cv2.remap(_resized(color, *work), positions, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    pixels = _sampled(_resized(color, *work), positions, cv2.INTER_CUBIC, closed=lens.is_panorama)
     if mask is None:
         return Frame(pixels, None if valid.all() else valid.copy())
-    seen = cv2.remap(_resized(mask, *work), positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    seen = _sampled(_resized(mask, *work), positions, cv2.INTER_LINEAR, closed=lens.is_panorama)
     return Frame(pixels, np.minimum(seen, valid))
+
+
+def _sampled(picture: np.ndarray, positions: np.ndarray, kind: int, *, closed: bool) -> np.ndarray:
+    """The picture at the positions; a closed one goes on at its left edge where its right edge ends."""
+    if closed:
+        around = [(0, 0), (_SEAM_PX, _SEAM_PX), (0, 0)][: picture.ndim]
+        picture, positions = np.pad(picture, around, mode="wrap"), positions + np.float32([_SEAM_PX, 0])
+    return cv2.remap(picture, positions, None, kind, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _resized(picture: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -265,5 +274,3 @@ def _as_uint8(pixels: np.ndarray, path: Path) -> np.ndarray:
     if pixels.dtype == np.uint16:
         return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     raise SceneError(f"{path}: holds {pixels.dtype} values; expected 8 or 16 bits per channel")
-
-

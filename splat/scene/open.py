@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,45 +10,52 @@ from pathlib import Path
 import numpy as np
 
 from splat.geometry.camera import Camera
-from splat.geometry.lens import Lens, Pinhole, pinhole_matrix, pinhole_of
 from splat.scene.capture import Capture, View, counted, plural
 from splat.scene.colmap import MODEL_FOLDERS, find_models, load_colmap, model_kind
-from splat.scene.image_files import ImageFile, find_images, find_mask, mask_folder, target_size
+from splat.scene.image_files import ImageFile, find_images, find_mask, mask_folder
 from splat.scene.options import SceneOptions
+from splat.scene.pinholes import PinholeMaker
 from splat.scene.placement import extent_of, random_points, recentering, subsample
 from splat.scene.split import split_views
 from splat.scene.transforms import BLENDER_FILES, TRANSFORMS_FILE, load_blender, load_transforms
 from splat.scene.types import PointCloud, Scene, SceneError
 from splat.scene.unposed import VIDEO_SUFFIXES, is_unposed, pose_unposed, sfm_command
 
-# A pinhole that shows less than this share of the lens's angle is worth a sentence.
-_CROP_WORTH_SAYING = 0.95
-
 
 def open_scene(path: str | Path, options: SceneOptions | None = None) -> Scene:
     """Read a COLMAP, nerfstudio / instant-ngp or Blender capture; pose photos or a video first when allowed."""
-    options = options or SceneOptions()
     path = Path(path).expanduser()
+    try:
+        return _assembled(path, options or SceneOptions())
+    except OSError as error:
+        raise SceneError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from None
+
+
+def _assembled(path: Path, options: SceneOptions) -> Scene:
     capture = _load(path, options)
     images, skipped = find_images(capture, options)
     views = sorted((view for view in capture.views if view.name in images), key=lambda view: view.name)
     notes: list[str] = []
     masks = _masks(capture, options, views, images, notes)
-    cameras = tuple(_camera(view, images[view.name], masks, capture, options, notes) for view in views)
+    maker = PinholeMaker(capture, options, notes)
+    groups = [maker.cameras_of(view, images[view.name], masks.get(view.name)) for view in views]
     left_out = frozenset(view.name for view in capture.views) - images.keys()
     split = split_views([view.name for view in views], [v.split for v in views], left_out, capture.root, options)
-    cameras, points, extent, world_from_input = _placed(cameras, split.train, capture, options, notes)
+    train, test = (_members(groups, chosen) for chosen in (split.train, split.test))
+    cameras = tuple(camera for group in groups for camera in group)
+    files = [images[view.name] for view, group in zip(views, groups, strict=True) for _ in group]
+    cameras, points, extent, world_from_input = _placed(cameras, train, capture, options, notes)
     return Scene(
         name=capture.root.resolve().name or "scene",
         root=capture.root,
         cameras=cameras,
         points=points,
-        train_indices=split.train,
-        test_indices=split.test,
+        train_indices=train,
+        test_indices=test,
         extent_world=extent,
         world_from_input=world_from_input,
         warnings=(*capture.warnings, *skipped, *dict.fromkeys(notes), *split.warnings),
-        protocol=_protocol(capture, options, cameras, images, masks, split.rule),
+        protocol=_protocol(capture, options, cameras, files, split=split.rule),
     )
 
 
@@ -90,7 +98,9 @@ def _load_file(path: Path, options: SceneOptions) -> Capture:
         return _posed(path, options)
     if suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
         raise SceneError(f"{path}: is an archive; unpack it and give the folder")
-    raise SceneError(f"{path}: is a file; expected a scene folder, a transforms .json, or a video ({', '.join(VIDEO_SUFFIXES)})")
+    raise SceneError(
+        f"{path}: is a file; expected a scene folder, a transforms .json, or a video ({', '.join(VIDEO_SUFFIXES)})"
+    )
 
 
 def _posed(path: Path, options: SceneOptions) -> Capture:
@@ -99,49 +109,10 @@ def _posed(path: Path, options: SceneOptions) -> Capture:
     return load_colmap(pose_unposed(path, seed=options.seed, on_message=options.on_message))
 
 
-def _camera(
-    view: View, image: ImageFile, masks: dict[str, Path], capture: Capture, options: SceneOptions, notes: list[str]
-) -> Camera:
-    """The pinhole camera that training sees: the file's own lens, straightened, at the size asked for."""
-    header = image.header
-    lens = view.lens if view.lens_of_size is None else view.lens_of_size(header.width, header.height)
-    assert lens is not None, "a loader gives one of the two"
-    pinhole = _pinhole(lens, image.path, capture, notes)
-    at_file = (pinhole.width * header.width / lens.width, pinhole.height * header.height / lens.height)
-    width, height = target_size(round(at_file[0]), round(at_file[1]), image.folder.downscale, options.max_size)
-    background = options.background or capture.background
-    nominal = Camera(
-        name=view.name,
-        camera_from_world=view.camera_from_world,
-        K=pinhole.K,
-        width=pinhole.width,
-        height=pinhole.height,
-        image_path=image.path,
-        mask_path=masks.get(view.name),
-        mask_inverted=options.invert_masks,
-        lens=None if lens.is_pinhole else lens,
-        time=view.time,
-        background=background if header.has_alpha else None,
-    )
-    return nominal.resized(width, height)
-
-
-def _pinhole(lens: Lens, image: Path, capture: Capture, notes: list[str]) -> Pinhole:
-    if lens.is_pinhole:
-        return Pinhole(pinhole_matrix(lens), lens.width, lens.height, (0.0, 0.0), (0.0, 0.0))
-    try:
-        pinhole = pinhole_of(lens)
-    except ValueError as error:
-        raise SceneError(
-            f"{image}: {error}; cut the panoramas into pinholes with `ns-process-data images --camera-type "
-            f"equirectangular --images-per-equirect 8 --data {image.parent} --output-dir {capture.root}_pinhole`"
-            if lens.model == "EQUIRECTANGULAR"
-            else f"{capture.source}: {error}"
-        ) from None
-    for axis, have, seen in zip(("wide", "high"), pinhole.fov_deg, pinhole.lens_fov_deg, strict=True):
-        if have < _CROP_WORTH_SAYING * seen:
-            notes.append(f"{lens.model} images are cropped to a pinhole {have:.0f} of {seen:.0f} degrees {axis}.")
-    return pinhole
+def _members(groups: Sequence[Sequence[Camera]], chosen: Sequence[int]) -> tuple[int, ...]:
+    """Indices into the flat list of cameras of the groups chosen: all sides of a panorama stay together."""
+    starts = np.cumsum([0, *(len(group) for group in groups)])
+    return tuple(int(starts[group]) + member for group in chosen for member in range(len(groups[group])))
 
 
 def _placed(
@@ -177,10 +148,10 @@ def _masks(
     absent: list[str] = []
     for view in views:
         mask = view.mask_path or find_mask(folder, images[view.name].path, view.name)
-        if mask is not None and mask.is_file():
+        if mask is not None and os.path.isfile(mask):
             found[view.name] = mask
         elif mask is not None:
-            absent.append(str(mask))
+            absent.append(ascii(str(mask))[1:-1])
     if absent:
         notes.append(f"{plural(len(absent), 'mask')} named by the capture do not exist: {counted(absent)}.")
     if not found and options.masks is not None:
@@ -193,22 +164,18 @@ def _masks(
 
 
 def _protocol(
-    capture: Capture,
-    options: SceneOptions,
-    cameras: Sequence[Camera],
-    images: dict[str, ImageFile],
-    masks: dict[str, Path],
-    split_rule: str,
+    capture: Capture, options: SceneOptions, cameras: Sequence[Camera], used: Sequence[ImageFile], *, split: str
 ) -> dict[str, str]:
-    """How the pixels that numbers are measured on come about."""
-    used = [images[camera.name] for camera in cameras]
+    """How the pixels that numbers are measured on come about. ``used`` is the file of each camera."""
     sizes = sorted({f"{camera.width}x{camera.height}" for camera in cameras})
     shrunk = any(
         camera.width < file.header.width or camera.height < file.header.height
         for camera, file in zip(cameras, used, strict=True)
+        if camera.lens is None or not camera.lens.is_panorama
     )
     lenses = sorted({camera.lens.model for camera in cameras if camera.lens is not None})
     alpha = sum(file.header.has_alpha for file in used)
+    masked = sum(camera.mask_path is not None for camera in cameras)
     behind = options.background or capture.background
     return {
         "format": capture.format,
@@ -216,7 +183,7 @@ def _protocol(
         "sizes": ", ".join(sizes[:4]) + (f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""),
         "downscale": f"{options.downscale}, cv2 INTER_AREA" if shrunk else "none",
         "undistortion": ", ".join(lenses) + " to pinhole, cv2 INTER_CUBIC" if lenses else "none",
-        "masks": f"{len(masks)} of {len(cameras)}" + (", inverted" if masks and options.invert_masks else ""),
+        "masks": f"{masked} of {len(cameras)}" + (", inverted" if masked and options.invert_masks else ""),
         "alpha": "none" if not alpha else f"{alpha} images, " + (f"over {behind}" if behind else "as mask"),
-        "split": split_rule,
+        "split": split,
     }

@@ -26,7 +26,7 @@ class SceneOptions:
     model: str | None = None
     """Folder of the COLMAP model, inside the scene or absolute; None takes the one with most images."""
     downscale: float | Literal["auto"] = "auto"
-    """Divide width and height by this; ``auto`` shrinks only what is longer than 1600 px. A whole N uses a folder images_N."""
+    """Divide width and height by this; a whole N uses a folder images_N. ``auto`` shrinks what exceeds 1600 px."""
     max_size: int | None = None
     """No side longer than this many pixels, after ``downscale``."""
     test_every: int = 8

@@ -30,7 +30,10 @@ def read_point_ply(path: Path, warnings: list[str]) -> PointCloud | None:
     missing = [axis for axis in "xyz" if axis not in columns]
     if missing:
         raise SceneError(f"{path}: its vertices have no {', '.join(missing)}; they have {', '.join(columns)}")
-    table = _ascii_rows(path, data[start:], count, fields) if order == "=" else _rows(path, data, start, count, fields, order)
+    if order == "=":
+        table = _ascii_rows(path, data[start:], count, fields)
+    else:
+        table = _rows(path, data, start, count, np.dtype([(name, order + kind) for name, kind in fields]))
     xyz = np.column_stack([table[axis].astype(np.float64) for axis in "xyz"])
     finite = np.isfinite(xyz).all(axis=1)
     if not finite.all():
@@ -63,17 +66,17 @@ def _header(path: Path, data: bytes) -> tuple[str, int, list[tuple[str, str]], i
             case ["property", kind, name] if element == "vertex" and kind in _TYPES:
                 fields.append((name, _TYPES[kind]))
             case ["property", *_] if element == "vertex":
-                raise SceneError(f"{path}: cannot read the header line {ascii(line[:60])}")
+                raise SceneError(f"{path}: cannot read the header line {line[:60]!a}")
     if not order or count < 0 or len({name for name, _ in fields}) != len(fields) or not fields:
         raise SceneError(f"{path}: its header states no readable format and vertices")
     return order, count, fields, line_end + 1
 
 
-def _rows(path: Path, data: bytes, start: int, count: int, fields: list[tuple[str, str]], order: str) -> np.ndarray:
-    layout = np.dtype([(name, order + kind) for name, kind in fields])
+def _rows(path: Path, data: bytes, start: int, count: int, layout: np.dtype) -> np.ndarray:
     if count * layout.itemsize > len(data) - start:
         raise SceneError(
-            f"{path}: announces {count:,} points of {layout.itemsize} bytes but holds {len(data) - start:,} bytes; cut short"
+            f"{path}: announces {count:,} points of {layout.itemsize} bytes "
+            f"but holds {len(data) - start:,} bytes; cut short"
         )
     return np.frombuffer(data, dtype=layout, count=count, offset=start)
 
@@ -82,7 +85,9 @@ def _ascii_rows(path: Path, body: bytes, count: int, fields: list[tuple[str, str
     lines = body.split(b"\n", count)[:count] if count < len(body) else []
     cells = [line.split()[: len(fields)] for line in lines]
     if len(cells) < count or any(len(row) < len(fields) for row in cells):
-        raise SceneError(f"{path}: announces {count:,} points of {len(fields)} numbers but holds fewer; cut short or damaged")
+        raise SceneError(
+            f"{path}: announces {count:,} points of {len(fields)} numbers but holds fewer; cut short or damaged"
+        )
     try:
         values = np.array(cells, dtype=np.bytes_).astype(np.float64).reshape(count, len(fields))
     except ValueError as error:

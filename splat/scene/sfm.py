@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -38,7 +39,8 @@ def run_sfm(
     """Pose the photos in a folder, or the sharpest frames of a video; returns ``workspace``.
 
     ``workspace/images`` holds the images (photos already inside the workspace stay where they are) and
-    ``workspace/sparse/0`` the biggest model. Nothing is left behind when it fails.
+    ``workspace/sparse/0`` the biggest model. Nothing is left behind when it fails. Two runs differ in the last
+    digits even with one seed: COLMAP's threads race.
     """
     pycolmap = _pycolmap()
     source, workspace = Path(source), Path(workspace)
@@ -46,8 +48,11 @@ def run_sfm(
         raise SceneError(f"{source}: no such file or directory")
     if camera_model not in LENS_MODELS:
         raise SceneError(f"camera model {camera_model!r} is unknown; known are {', '.join(LENS_MODELS)}")
+    if max_frames is not None and max_frames < LEAST_PHOTOS:
+        raise SceneError(f"max_frames {max_frames} is too few; at least {LEAST_PHOTOS} are needed")
     if (workspace / "sparse").exists():
         raise SceneError(f"{workspace / 'sparse'} exists already; remove it or choose another output folder")
+    settings = _Settings(matcher, camera_model, max_image_size, threads, seed, on_message)
     try:
         workspace.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".sfm-", dir=workspace) as folder:
@@ -56,25 +61,59 @@ def run_sfm(
             names = photos_in(images)
             if len(names) < LEAST_PHOTOS:
                 raise SceneError(f"{images}: holds {plural(len(names), 'photo')}; at least {LEAST_PHOTOS} are needed")
-            sequential = matcher == "sequential" or (matcher == "auto" and len(names) > EXHAUSTIVE_LIMIT)
-            database = scratch / "database.db"
-            with _Quiet(pycolmap):
-                pycolmap.set_random_seed(seed)
-                on_message(f"Finding features in {plural(len(names), 'image')}.")
-                _extract(pycolmap, database, images, names, camera_model, max_image_size, threads, kind == "video")
-                on_message(f"Matching {'neighbouring images' if sequential else 'all pairs'}.")
-                _match(pycolmap, database, sequential, threads)
-                on_message("Estimating poses and points.")
-                models = _map(pycolmap, database, images, scratch, threads, seed)
+            models = _reconstructed(pycolmap, scratch / "database.db", images, names, kind, settings)
             _write_models(models, scratch / "sparse", f"{source}", len(names))
             _publish(kind, images, names, scratch / "sparse", workspace)
             posed = models[0].num_reg_images()
             on_message(f"Posed {posed} of {plural(len(names), 'image')} with {models[0].num_points3D():,} points.")
     except OSError as error:
-        raise SceneError(f"{workspace}: cannot be written ({error.strerror or error})") from None
+        raise SceneError(f"{error.filename or workspace}: {error.strerror or error}") from None
     except (RuntimeError, ValueError) as error:
         raise SceneError(f"{source}: structure from motion failed: {' '.join(str(error).split())}") from None
     return workspace
+
+
+@dataclass(frozen=True)
+class _Settings:
+    matcher: str
+    camera_model: str
+    max_image_size: int
+    threads: int
+    seed: int
+    on_message: Callable[[str], None]
+
+
+def _reconstructed(
+    pycolmap: ModuleType, database: Path, images: Path, names: list[str], kind: _Kind, settings: _Settings
+) -> list:
+    """Features, matches, then poses and points: COLMAP's models, the one with most images first."""
+    reader = pycolmap.ImageReaderOptions()
+    reader.camera_model = settings.camera_model
+    features = pycolmap.FeatureExtractionOptions()
+    features.max_image_size, features.num_threads = settings.max_image_size, settings.threads
+    mapping = pycolmap.IncrementalPipelineOptions()
+    mapping.min_model_size = _LEAST_MODEL_IMAGES
+    mapping.num_threads, mapping.random_seed = settings.threads, settings.seed
+    automatic = "sequential" if len(names) > EXHAUSTIVE_LIMIT else "exhaustive"
+    matcher = automatic if settings.matcher == "auto" else settings.matcher
+    with _Quiet(pycolmap):
+        pycolmap.set_random_seed(settings.seed)
+        settings.on_message(f"Finding features in {plural(len(names), 'image')}.")
+        pycolmap.extract_features(
+            database,
+            images,
+            image_names=names,
+            camera_mode=_camera_mode(pycolmap, images, names, kind),
+            reader_options=reader,
+            extraction_options=features,
+        )
+        settings.on_message("Matching all pairs." if matcher == "exhaustive" else "Matching neighbouring images.")
+        _match(pycolmap, database, matcher, settings.threads)
+        settings.on_message("Estimating poses and points.")
+        output = database.parent / "mapped"
+        output.mkdir()
+        models = pycolmap.incremental_mapping(database, images, output, options=mapping)
+    return sorted(models.values(), key=lambda model: -model.num_reg_images())
 
 
 def _pycolmap() -> ModuleType:
@@ -111,7 +150,9 @@ def _gathered(
         return photos, "photos elsewhere"
     video = video_in(source)
     if video is None:
-        raise SceneError(f"{source}: holds neither {LEAST_PHOTOS} photos (in it, images/ or input/) nor exactly one video")
+        raise SceneError(
+            f"{source}: holds neither {LEAST_PHOTOS} photos (in it, images/ or input/) nor exactly one video"
+        )
     from splat.scene.video import extract_sharpest
 
     on_message(f"Choosing the sharpest frames of {video}.")
@@ -133,52 +174,21 @@ def _link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _extract(
-    pycolmap: ModuleType,
-    database: Path,
-    images: Path,
-    names: list[str],
-    camera_model: str,
-    max_image_size: int,
-    threads: int,
-    is_sequence: bool,
-) -> None:
+def _camera_mode(pycolmap: ModuleType, images: Path, names: list[str], kind: _Kind) -> object:
+    """One camera for all frames of a video and for photos of one size; else COLMAP goes by what EXIF says."""
     sizes = {(header.width, header.height) for name in names if (header := read_header(images / name)) is not None}
-    shared = is_sequence or len(sizes) == 1
-    options = pycolmap.FeatureExtractionOptions()
-    options.max_image_size, options.num_threads = max_image_size, threads
-    reader = pycolmap.ImageReaderOptions()
-    reader.camera_model = camera_model
-    pycolmap.extract_features(
-        database,
-        images,
-        image_names=names,
-        camera_mode=pycolmap.CameraMode.SINGLE if shared else pycolmap.CameraMode.AUTO,
-        reader_options=reader,
-        extraction_options=options,
-    )
+    return pycolmap.CameraMode.SINGLE if kind == "video" or len(sizes) == 1 else pycolmap.CameraMode.AUTO
 
 
-def _match(pycolmap: ModuleType, database: Path, sequential: bool, threads: int) -> None:
+def _match(pycolmap: ModuleType, database: Path, matcher: str, threads: int) -> None:
     options = pycolmap.FeatureMatchingOptions()
     options.num_threads = threads
-    if sequential:
+    if matcher == "sequential":
         pairing = pycolmap.SequentialPairingOptions()
         pairing.overlap = SEQUENCE_OVERLAP
         pycolmap.match_sequential(database, matching_options=options, pairing_options=pairing)
     else:
         pycolmap.match_exhaustive(database, matching_options=options)
-
-
-def _map(pycolmap: ModuleType, database: Path, images: Path, scratch: Path, threads: int, seed: int) -> list:
-    """Reconstructions, the one with most images first."""
-    options = pycolmap.IncrementalPipelineOptions()
-    options.min_model_size = _LEAST_MODEL_IMAGES
-    options.num_threads, options.random_seed = threads, seed
-    output = scratch / "mapped"
-    output.mkdir()
-    models = pycolmap.incremental_mapping(database, images, output, options=options)
-    return sorted(models.values(), key=lambda model: -model.num_reg_images())
 
 
 def _write_models(models: list, staged: Path, source: str, count: int) -> None:

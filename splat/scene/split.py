@@ -30,8 +30,8 @@ def split_views(
     ``names`` are sorted; ``stated`` is the capture's own word per view; ``skipped`` are views of the
     capture whose image could not be used, which lists may name.
     """
-    train_list = options.train_list or _present(root / "train_list.txt")
-    test_list = options.test_list or _present(root / "test_list.txt")
+    train_list = _list_path(options.train_list, root, "train_list.txt")
+    test_list = _list_path(options.test_list, root, "test_list.txt")
     if train_list or test_list:
         split = _from_lists(names, skipped, train_list, test_list)
     elif any(word is not None for word in stated):
@@ -49,8 +49,12 @@ def split_views(
     return split
 
 
-def _present(path: Path) -> Path | None:
-    return path if path.is_file() else None
+def _list_path(given: Path | None, root: Path, usual: str) -> Path | None:
+    """The list asked for, also when it is named relative to the scene; else the one of the usual name, if any."""
+    inside = root / (given or usual)
+    if given is not None:
+        return inside if inside.is_file() and not Path(given).is_file() else Path(given)
+    return inside if inside.is_file() else None
 
 
 def _rest(names: Sequence[str], taken: Sequence[int]) -> tuple[int, ...]:
@@ -101,7 +105,9 @@ def _read_list(path: Path, names: Sequence[str], skipped: frozenset[str]) -> tup
         elif matches:
             raise SceneError(f"{path}: line {number}, {line!r} fits {len(matches)} views; write the full name")
         elif line not in absent:
-            raise SceneError(f"{path}: line {number}, {line!r} is no view of this capture; it has {counted(list(names))}")
+            raise SceneError(
+                f"{path}: line {number}, {line!r} is no view of this capture; it has {counted(list(names))}"
+            )
     return tuple(sorted(chosen))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from splat.geometry.camera import invert_rigid
 from splat.geometry.lens import Lens
 from splat.scene.capture import Capture, View, counted, plural
-from splat.scene.colmap_records import checked_lens
+from splat.scene.colmap_records import checked_lens, checked_name
 from splat.scene.point_ply import read_point_ply
 from splat.scene.types import PointCloud, SceneError
 
@@ -87,7 +87,7 @@ def _views(
     views: dict[str, View] = {}
     unposed, doubled = [], []
     for frame in content["frames"]:
-        name = name_of(frame["file_path"])
+        name = checked_name(path, name_of(frame["file_path"]))
         pose = _camera_from_world(path, name, frame.get("transform_matrix"))
         if pose is None:
             unposed.append(name)
@@ -136,7 +136,7 @@ def _camera_from_world(path: Path, name: str, matrix: object) -> np.ndarray | No
     pose[:3] = world_from_gl[:3]
     # The nearest rotation: files round their numbers, and some carry a scale.
     left, stretch, right = np.linalg.svd(pose[:3, :3])
-    if stretch[2] < 0.9 * stretch[0] or np.linalg.det(left @ right) < 0:
+    if not stretch[2] > 0.9 * stretch[0] or np.linalg.det(left @ right) < 0:
         return None
     pose[:3, :3] = left @ right
     return invert_rigid(pose @ _OPENCV_FROM_OPENGL)
@@ -162,7 +162,7 @@ def _lens(path: Path, name: str, values: Mapping[str, Any], width: int, height: 
         fy = 0.5 * height / math.tan(0.5 * angle_y)
     model = _model_name(path, name, values)
     if model == "EQUIRECTANGULAR":
-        return checked_lens(path, 0, model, width, height, (float(width), float(height)))
+        return checked_lens(path, 0, Lens(model, (float(width), float(height)), width, height))
     if fx is None and fy is None:
         raise SceneError(f"{path}: frame {name} has no focal length; expected fl_x or camera_angle_x")
     fx, fy = fx or fy, fy or fx
@@ -179,7 +179,7 @@ def _lens(path: Path, name: str, values: Mapping[str, Any], width: int, height: 
         model = "FULL_OPENCV"
     if model == "OPENCV" and not any(tails[model]):
         model = "PINHOLE"
-    return checked_lens(path, 0, model, width, height, (*head, *tails[model]))  # type: ignore[arg-type]
+    return checked_lens(path, 0, Lens(model, (*head, *tails[model]), width, height))
 
 
 def _model_name(path: Path, name: str, values: Mapping[str, Any]) -> str:
@@ -197,7 +197,7 @@ def _model_name(path: Path, name: str, values: Mapping[str, Any]) -> str:
         "OPENCV_FISHEYE": "OPENCV_FISHEYE",
         "EQUIRECTANGULAR": "EQUIRECTANGULAR",
     }
-    if stated not in known:
+    if not isinstance(stated, str) or stated not in known:
         raise SceneError(f"{path}: camera_model of {name} is {ascii(stated)[:40]}; known are {', '.join(known)}")
     return known[stated]
 
@@ -238,8 +238,8 @@ def _stated(content: dict[str, Any]) -> Callable[[str], str | None]:
 def _points(path: Path, root: Path, content: dict[str, Any], warnings: list[str]) -> PointCloud | None:
     named = content.get("ply_file_path")
     if isinstance(named, str):
-        if (root / named).is_file():
+        if os.path.isfile(root / named):
             return read_point_ply(root / named, warnings)
-        warnings.append(f"{path} names the points {named}, which do not exist.")
+        warnings.append(f"{path} names the points {ascii(named)[1:-1]}, which do not exist.")
     found = next((root / name for name in POINT_FILES if (root / name).is_file()), None)
     return read_point_ply(found, warnings) if found else None

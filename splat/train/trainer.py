@@ -131,8 +131,8 @@ class Trainer:
             if loss.total.requires_grad:  # nothing drawn (an empty model) has no gradient
                 loss.total.backward()
         losses.total += total
-        losses.l1 += float(loss.l1.detach())
-        losses.ssim += float(loss.ssim.detach())
+        losses.l1 += loss.l1
+        losses.ssim += loss.ssim
         if wanted:
             with watch.stage("refine"):
                 self._densifier.observe(

@@ -13,6 +13,7 @@ from splat.geometry.lens import (
     LENS_NAMES_BY_ID,
     Lens,
     fold_angle,
+    panorama_sides,
     pinhole_of,
     project,
 )
@@ -72,7 +73,8 @@ def test_wide_rays_equal_pycolmap(name):
     lens = lens_of(name)
     camera = pycolmap.Camera(model=name, width=WIDTH, height=HEIGHT, params=np.array(lens.params, dtype=float))
     angles, turns = np.meshgrid(np.linspace(0.2, 1.5, 9), np.linspace(0, 6, 9))
-    points = np.stack([np.sin(angles) * np.cos(turns), np.sin(angles) * np.sin(turns), np.cos(angles)], -1).reshape(-1, 3)
+    across = np.sin(angles)
+    points = np.stack([across * np.cos(turns), across * np.sin(turns), np.cos(angles)], -1).reshape(-1, 3)
     np.testing.assert_allclose(project(lens, points), camera.img_from_cam(points), atol=1e-8, rtol=1e-10)
 
 
@@ -100,7 +102,7 @@ def test_a_wide_fisheye_gets_a_wider_canvas_of_the_same_field_of_view():
 def test_a_half_sphere_fisheye_is_cropped_to_the_canvas_limit():
     pinhole = pinhole_of(Lens("SIMPLE_FISHEYE", (WIDTH / math.pi, 500.0, 375.0), WIDTH, HEIGHT))
     assert pinhole.width == CANVAS_LIMIT * WIDTH
-    assert pinhole.lens_fov_deg[0] > 175 > 140 > pinhole.fov_deg[0] > 120
+    assert pinhole.lens_fov_deg[0] > 175 and 120 < pinhole.fov_deg[0] < 140
 
 
 def test_distortion_that_turns_back_is_known():
@@ -115,9 +117,18 @@ def test_zero_distortion_needs_no_resampling():
     assert not lens_of("FISHEYE").is_pinhole
 
 
-def test_a_panorama_has_no_pinhole():
+def test_a_panorama_has_no_pinhole_but_its_sides_have():
     with pytest.raises(ValueError, match="EQUIRECTANGULAR sees all around"):
         pinhole_of(lens_of("EQUIRECTANGULAR"))
+    sides = panorama_sides(lens_of("EQUIRECTANGULAR"))
+    turns = np.array([np.reshape(side.turn, (3, 3)) for side in sides.values()])
+    np.testing.assert_array_equal(np.linalg.det(turns).round(12), 1)
+    assert len({tuple(turn[:, 2]) for turn in turns}) == 6, "six directions ahead"
+    np.testing.assert_allclose(project(sides["right"], np.array([[0.0, 0.0, 1.0]])), [[0.75 * WIDTH, HEIGHT / 2]])
+    np.testing.assert_allclose(project(sides["up"], np.array([[0.0, 0.0, 1.0]]))[0, 1], 0, atol=1e-9)
+    pinhole = pinhole_of(sides["front"])
+    step = project(sides["front"], np.array([[1 / pinhole.K[0, 0], 0.0, 1.0]]))[0, 0] - WIDTH / 2
+    assert step == pytest.approx(1.0, abs=0.01), "one pixel at the centre is one pixel of the panorama"
 
 
 def test_rays_behind_a_perspective_lens_are_not_seen():

@@ -45,7 +45,7 @@ CASES = (
     Case(size=(64, 48), count=400, degree=1, filter2d="mip", hostile=True, filter3d=True, off_center=True, seed=15),
 )
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
-STRAY = {torch.float64: 0.0, torch.float32: 0.002}
+STRAY = {torch.float64: 0.0, torch.float32: 0.005}
 """Fraction of gradient elements that may miss the tolerance by a factor of five."""
 MARGIN = {torch.float64: 1e-9, torch.float32: 1e-4}
 """How near to a threshold a value of this precision may fall to either side."""
@@ -93,9 +93,12 @@ def compare(rasterizer, case: Case, dtype: torch.dtype) -> None:
     assert_same_images(actual.output, expected.output, doubt, rtol)
     assert_same_forward_stats(actual.output.stats, expected.output.stats, doubt, 3 * rtol, max(case.size))
     assert set(actual.gradients) == set(expected.gradients)
+    # Deep in a ray, dL/dalpha is a small difference of sums of the size of a pixel: a few roundings of that are free.
+    floor = 4 * torch.finfo(dtype).eps * max(float(c.abs().max()) for c in cotangents.values())
     for name, gradient in expected.gradients.items():
-        assert_close(actual.gradients[name], gradient, rtol, f"gradient of {name}", stray=stray)
-    assert_same_backward_stats(actual.output.stats, expected.output.stats, rtol, stray)
+        assert_close(actual.gradients[name], gradient, rtol, f"gradient of {name}", stray=stray, floor=floor)
+    in_ndc = floor * max(case.size)
+    assert_same_backward_stats(actual.output.stats, expected.output.stats, rtol, stray=stray, floor=in_ndc)
 
 
 @pytest.mark.parametrize("case", CASES[12:15], ids=str)

@@ -197,3 +197,46 @@ def test_a_lower_sh_degree_ignores_the_higher_bands(name: str, dtype: torch.dtyp
     torch.testing.assert_close(drawn.output.color, drawn_by(name, cut, dtype).output.color, rtol=1e-6, atol=1e-6)
     beyond = replace(cut, options=replace(cut.options, sh_degree=3))  # more than is carried: all that is carried
     torch.testing.assert_close(drawn.output.color, drawn_by(name, beyond, dtype).output.color, rtol=1e-6, atol=1e-6)
+
+
+@cpu_rasterizers
+@precisions
+@pytest.mark.parametrize(("opacities", "drawn", "left"), [
+    ([0.99, 0.9895], 2, 0.01 * 0.0105),  # 1.05e-4 is still drawn
+    ([0.9, 0.99, 0.91], 2, 1e-3),  # 9e-5 is not, and nothing behind it
+    ([0.9, 0.99, 0.91, 0.5], 2, 1e-3),
+    ([0.995, 0.5], 2, 0.005),  # clamped at 0.99
+    ([1.001 / 255, 0.5], 2, (1 - 1.001 / 255) * 0.5),
+    ([0.999 / 255, 0.5], 1, 0.5),  # skipped, but what is behind is not
+])
+def test_thresholds_lie_where_they_are_said_to(
+    name: str, dtype: torch.dtype, opacities: list[float], drawn: int, left: float
+) -> None:
+    """Splats exactly behind one another at the centre of the only pixel: alpha is the opacity."""
+    count = len(opacities)
+    scene = build(Case(size=(1, 1), count=count, degree=0, background="none"))
+    means = torch.tensor([[0.0, 0.0, 2.0 + i] for i in range(count)], dtype=torch.float64)
+    logits = torch.tensor(opacities, dtype=torch.float64).logit()
+    cameras = replace(scene.cameras, camera_from_world=torch.eye(4, dtype=torch.float64)[None])
+    scene = replace(scene, inputs=replace(scene.inputs, means=means, logit_opacities=logits), cameras=cameras)
+    out = drawn_by(name, scene, dtype).output
+    assert 1 - out.alpha.item() == pytest.approx(left, rel=1e-2)
+    assert out.stats.fragments.sum() == drawn
+
+
+@cpu_rasterizers
+@precisions
+@pytest.mark.parametrize("filter2d", ["classic", "mip"])
+def test_the_3d_filter_widens_a_splat_and_keeps_its_integral(name: str, dtype: torch.dtype, filter2d: str) -> None:
+    """Mip-Splatting eq. 7, worked out by hand: variance s^2 + f^2, opacity times the ratio of the volumes."""
+    scene = build(Case(size=(17, 9), count=30, degree=1, filter3d=True, filter2d=filter2d, seed=61))
+    inputs = scene.inputs
+    inputs.filter3d[:] *= 2
+    variances = (2 * inputs.log_scales).exp()
+    wide = variances + inputs.filter3d[:, None] ** 2
+    opacities = inputs.logit_opacities.sigmoid() * (variances.prod(1) / wide.prod(1)).sqrt()
+    assert (opacities < 0.7 * inputs.logit_opacities.sigmoid()).any()
+    by_hand = replace(inputs, log_scales=wide.log() / 2, logit_opacities=opacities.logit(), filter3d=None)
+    filtered = drawn_by(name, scene, dtype).output.color
+    expected = draw(ReferenceRasterizer(), replace(scene, inputs=by_hand), torch.float64).output.color
+    torch.testing.assert_close(filtered.double(), expected, rtol=2e-5, atol=2e-5)

@@ -49,8 +49,9 @@ def weighted_pictures(scene, rasterizer: ReferenceRasterizer, names: tuple[str, 
     return loss, [t.clone().requires_grad_() for t in tensors]
 
 
-@pytest.mark.parametrize("filter3d", [False, True], ids=["plain", "filter3d"])
-@pytest.mark.parametrize("filter2d", ["classic", "aa", "mip"])
+@pytest.mark.parametrize(
+    ("filter2d", "filter3d"), [("classic", False), ("classic", True), ("aa", False), ("mip", True)]
+)
 def test_gradients_equal_finite_differences_without_thresholds(filter2d: str, filter3d: bool) -> None:
     scene = tiny_scene(filter2d, filter3d=filter3d)
     loss, tensors = weighted_pictures(

@@ -24,8 +24,9 @@ def metrics_lines(*, steps: int = 3000, evals: bool = True, finished: bool = Tru
     for step in range(50, steps + 1, 50):
         if step % 100 == 0 and step >= 500:
             splats += 700
-            lines.append({"kind": "refine", "step": step, "reason": "split", "added": 900, "removed": 0, "splats": splats})
-            lines.append({"kind": "refine", "step": step, "reason": "prune", "added": 0, "removed": 200, "splats": splats})
+            edit = {"kind": "refine", "step": step, "splats": splats}
+            lines.append({**edit, "reason": "split", "added": 900, "removed": 0})
+            lines.append({**edit, "reason": "prune", "added": 0, "removed": 200})
         loss = 0.05 + 0.2 * math.exp(-step / 700) + 0.01 * math.sin(step)
         lines.append(
             {"kind": "train", "step": step, "loss": loss, "l1": loss / 2, "ssim": 1 - loss, "splats": splats,
@@ -33,11 +34,13 @@ def metrics_lines(*, steps: int = 3000, evals: bool = True, finished: bool = Tru
         )  # fmt: skip
         if evals and step % 1000 == 0:
             lines.append(
-                {"kind": "eval", "step": step, "psnr": 20 + 2.5 * step / 1000, "ssim": 0.7 + step / 20000, "psnr_8bit": 24,
-                 "ssim_8bit": 0.8, "lpips": None, "splats": splats, "elapsed_secs": step * 0.05, "protocol": PROTOCOL}
+                {"kind": "eval", "step": step, "psnr": 20 + 2.5 * step / 1000, "ssim": 0.7 + step / 20000,
+                 "psnr_8bit": 24, "ssim_8bit": 0.8, "lpips": None, "splats": splats,
+                 "elapsed_secs": step * 0.05, "protocol": PROTOCOL}
             )  # fmt: skip
     if finished:
-        lines.append({"kind": "finish", "step": steps, "reason": "done", "elapsed_secs": steps * 0.05 + 12, "splats": splats})
+        secs = steps * 0.05 + 12
+        lines.append({"kind": "finish", "step": steps, "reason": "done", "elapsed_secs": secs, "splats": splats})
     return lines
 
 
@@ -53,9 +56,8 @@ def make_run(folder: Path, *, evals: bool = True, finished: bool = True, views: 
     scores = []
     rng = np.random.default_rng(0)
     for i in range(views):
-        scores.append(
-            {"name": f"left/view_{i}.jpg", "psnr": 20.0 + i, "ssim": 0.8, "psnr_8bit": 19.9 + i, "ssim_8bit": 0.79, "lpips": None}
-        )
+        rounded = {"psnr_8bit": 19.9 + i, "ssim_8bit": 0.79, "lpips": None}
+        scores.append({"name": f"left/view_{i}.jpg", "psnr": 20.0 + i, "ssim": 0.8, **rounded})
         truth = np.add.outer(np.arange(size), np.arange(size * 3 // 2)).astype(np.uint8)[..., None].repeat(3, 2)
         render = np.clip(truth.astype(int) + rng.integers(-20, 20, truth.shape), 0, 255).astype(np.uint8)
         stem = folder / "renders" / "step_3000" / f"left__view_{i}"

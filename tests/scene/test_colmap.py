@@ -220,7 +220,9 @@ def test_many_points_are_read_fast(tmp_path):
     import time
 
     count = 200_000
-    record = struct.pack("<Q3d3B", 1, 1.0, 2.0, 3.0, 4, 5, 6) + struct.pack("<dQ", 0.5, 2) + struct.pack("<4i", 1, 2, 3, 4)
+    record = (
+        struct.pack("<Q3d3B", 1, 1.0, 2.0, 3.0, 4, 5, 6) + struct.pack("<dQ", 0.5, 2) + struct.pack("<4i", 1, 2, 3, 4)
+    )
     path = tmp_path / "points3D.bin"
     path.write_bytes(struct.pack("<Q", count) + record * count)
     start = time.process_time()

@@ -129,7 +129,9 @@ def test_no_image_at_all_is_an_error_that_says_where_was_looked(tmp_path):
     root = write_capture(tmp_path, NAMES)
     shutil.rmtree(root / "images")
     (root / "images").mkdir()
-    with pytest.raises(SceneError, match=rf"none of its 10 images can be used; 10 not found in {root / 'images'}: 00.png"):
+    with pytest.raises(
+        SceneError, match=rf"none of its 10 images can be used; 10 not found in {root / 'images'}: 00.png"
+    ):
         open_scene(root)
     with pytest.raises(SceneError, match=r"image folder .*nothing does not exist; folders in .*: images, sparse"):
         open_scene(root, SceneOptions(images="nothing"))
@@ -177,7 +179,7 @@ def test_mask_folders_that_fit_nothing(tmp_path):
     assert "holds no mask of any view; expected 00.png.png or the like." in open_scene(root).warnings[0]
     with pytest.raises(SceneError, match="has no mask for any view"):
         open_scene(root, SceneOptions(masks="masks"))
-    with pytest.raises(SceneError, match="mask folder .* does not exist"):
+    with pytest.raises(SceneError, match=r"mask folder .* does not exist"):
         open_scene(root, SceneOptions(masks="nothing"))
 
 
@@ -278,13 +280,19 @@ def test_a_directory_that_is_no_scene_lists_what_was_looked_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("scene.zip", "unpack it"), ("scene.ply", "expected a scene folder"), ("absent", "no such file")]
+    ("name", "words"),
+    [("scene.zip", "unpack it"), ("scene.ply", "expected a scene folder"), ("absent", "no such file")],
 )
 def test_paths_that_are_no_folder(tmp_path, name, words):
     if name != "absent":
         (tmp_path / name).write_bytes(b"PK")
     with pytest.raises(SceneError, match=words):
         open_scene(tmp_path / name)
+
+
+def test_what_the_system_refuses_is_one_line():
+    with pytest.raises(SceneError, match=r"cannot be read \(File name too long\)"):
+        open_scene("x" * 5000)
 
 
 def test_photos_without_poses_name_the_command(tmp_path):
@@ -305,11 +313,36 @@ def test_a_size_given_as_downscale_is_noticed():
         SceneOptions(downscale=1600)
 
 
-def test_a_panorama_is_refused_with_the_command_that_mends_it(tmp_path):
-    lens = Lens("EQUIRECTANGULAR", (48.0, 24.0), 48, 24)
-    root = write_capture(tmp_path / "pano", ["a.png", "b.png"], lens)
-    with pytest.raises(SceneError, match=r"EQUIRECTANGULAR.*`ns-process-data images --camera-type equirectangular"):
-        open_scene(root)
+def test_a_panorama_becomes_six_pinholes_that_stay_together_in_the_split(tmp_path):
+    """Every side is a photograph of the same sphere: what two sides and the panorama show of a direction agrees."""
+    width = 600
+    lens = Lens("EQUIRECTANGULAR", (width, width / 2), width, width // 2)
+    root = write_capture(tmp_path / "pano", ["a.png", "b.png", "c.png"], lens)
+    u, v = np.meshgrid((np.arange(width) + 0.5) / width, (np.arange(width // 2) + 0.5) / (width // 2))
+    longitude, latitude = (u - 0.5) * 2 * np.pi, (v - 0.5) * np.pi
+    sphere = np.stack(
+        [np.cos(latitude) * np.sin(longitude), np.sin(latitude), np.cos(latitude) * np.cos(longitude)], axis=-1
+    )
+    write_image(root / "images" / "a.png", np.rint(127.5 + 120 * sphere).astype(np.uint8))
+    scene = open_scene(root, SceneOptions(test_every=3))
+    sides = ["back", "down", "front", "left", "right", "up"]
+    assert len(scene.cameras) == 18
+    assert sorted(camera.name for camera in scene.test_cameras) == [f"a@{side}.png" for side in sides]
+    pose = model_of(["a.png"], lens).images[0]
+    for camera in scene.test_cameras:
+        assert camera.width == camera.height == round(width / np.pi)
+        frame = read_frame(camera)
+        assert frame.mask is None
+        x, y = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
+        rays = np.stack(
+            [(x - camera.K[0, 2]) / camera.K[0, 0], (y - camera.K[1, 2]) / camera.K[1, 1], np.ones_like(x)], -1
+        )
+        rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+        # The panorama of the first view has the identity as its rotation, so its axes are the world's.
+        world = rays @ camera.camera_from_world[:3, :3]
+        np.testing.assert_allclose(frame.pixels, 127.5 + 120 * world, atol=3)
+        np.testing.assert_allclose(camera.center_world, -pose[3], atol=1e-9)
+    assert "EQUIRECTANGULAR images are cut into front, right, back, left, up, down." in scene.warnings
 
 
 def test_pinhole_captures_have_no_lens_and_distorted_ones_do(tmp_path):

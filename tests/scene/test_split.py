@@ -44,6 +44,7 @@ def test_lists(tmp_path):
     assert split(tmp_path, test_list=listed).test == (1, 3)
     assert split(tmp_path, test_list=listed).train == (0, 2)
     assert split(tmp_path, train_list=listed).test == (0, 2)
+    assert split(tmp_path, test_list="mine.txt").test == (1, 3), "named relative to the scene"
     (tmp_path / "test_list.txt").write_text("b/1.png\n")
     assert split(tmp_path).test == (2,), "found by its name"
     both = split(tmp_path, train_list=listed)

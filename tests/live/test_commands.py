@@ -1,0 +1,46 @@
+import threading
+import time
+
+from splat.live.commands import CommandQueue, Pause, Resume, Save, Stop
+
+
+def test_first_in_first_out():
+    queue = CommandQueue()
+    commands = [Pause(), Resume(), Save(), Stop()]
+    for command in commands:
+        queue.put(command)
+    assert [queue.pop() for _ in range(5)] == [*commands, None]
+
+
+def test_wait_ends_early_when_a_command_comes():
+    queue = CommandQueue()
+    sender = threading.Timer(0.05, queue.put, [Resume()])
+    sender.start()
+    began = time.monotonic()
+    queue.wait(10)
+    assert time.monotonic() - began < 5
+    assert isinstance(queue.pop(), Resume)
+    sender.join()
+
+
+def test_wait_returns_at_once_when_something_is_there_and_after_its_time_when_not():
+    queue = CommandQueue()
+    queue.put(Pause())
+    began = time.monotonic()
+    queue.wait(10)
+    queue.pop()
+    queue.wait(0.01)
+    assert time.monotonic() - began < 5
+
+
+def test_no_command_is_lost_between_threads():
+    queue, count = CommandQueue(), 500
+    senders = [threading.Thread(target=lambda: [queue.put(Save()) for _ in range(count)]) for _ in range(4)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    got = 0
+    while queue.pop() is not None:
+        got += 1
+    assert got == 4 * count
