@@ -78,9 +78,7 @@ def _from_checkpoint(run_dir: Path, say: Say) -> OpenedModel:
     config = build_config([(str(checkpoint.path), parse_toml(checkpoint.config_toml, str(checkpoint.path)))])
     names = [spec.name for spec in config.primitive.fields(config.optim.sh_degree)]
     rows = {name: checkpoint.rows[name] for name in names}
-    model = SplatModel(
-        config.primitive, rows, config.optim.sh_degree, config.render.filter2d, checkpoint.filter3d
-    )
+    model = SplatModel(config.primitive, rows, config.optim.sh_degree, config.render.filter2d, checkpoint.filter3d)
     return OpenedModel(model, {"provenance": {"step": checkpoint.step}}, checkpoint.step, checkpoint.path)
 
 

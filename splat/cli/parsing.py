@@ -49,9 +49,8 @@ def with_dashes(argv: Sequence[str]) -> list[str]:
     normal = []
     for token in argv:
         name, equals, value = token.partition("=")
-        if name.startswith("--") and "." not in name:
-            token = name.lower().replace("_", "-") + equals + value
-        normal.append(token)
+        is_flag = name.startswith("--") and "." not in name
+        normal.append(name.lower().replace("_", "-") + equals + value if is_flag else token)
     return normal
 
 

@@ -134,16 +134,16 @@ class TrainCommand:
     def _describe(self, parts: Parts) -> None:
         config, scene, say = parts.config, parts.scene, self._say
         sizes = scene.protocol.get("sizes", "")
-        say(f"scene: {scene.name}, {len(scene.train_indices)} views to train on, {len(scene.test_indices)} held out"
-            + (f", {sizes}" if sizes else ""))  # fmt: skip
+        views = f"{len(scene.train_indices)} views to train on, {len(scene.test_indices)} held out"
+        say(f"scene: {scene.name}, {views}" + (f", {sizes}" if sizes else ""))
         if not scene.test_indices:
             say("warning: no view is held out, so nothing will be measured (--test-every 8 holds out every 8th)")
         limit = f", at most {config.max_splats:,}" if config.max_splats else ""
         budget = f", at most {config.max_minutes:g} min" if config.max_minutes else ""
-        say(f"model: {parts.state.model.count:,} {config.primitive.kind} splats from {scene.points.source} points{limit}, "
-            f"densifier {config.densifier.kind}")  # fmt: skip
-        say(f"training: preset {config.preset}, {config.steps:,} steps{budget}, {parts.rasterizer.name} on {parts.device}, "
-            f"seed {config.seed}")  # fmt: skip
+        splats = f"{parts.state.model.count:,} {config.primitive.kind} splats from {scene.points.source} points"
+        say(f"model: {splats}{limit}, densifier {config.densifier.kind}")
+        machine = f"{parts.rasterizer.name} on {parts.device}"
+        say(f"training: preset {config.preset}, {config.steps:,} steps{budget}, {machine}, seed {config.seed}")
         changed = differences(config, preset_config(config.preset))
         if changed:
             listed = ", ".join(f"{key} = {_text(new)} (was {_text(old)})" for key, (new, old) in changed.items())

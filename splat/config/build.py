@@ -223,8 +223,7 @@ def _stretched(config: TrainConfig, factor: float, *, keys: Iterable[str]) -> Tr
     for key in keys:
         section, _, name = key.partition(".")
         own = getattr(config, section)
-        value = getattr(own, name)
-        longer = tuple(_times(step, factor) for step in value) if isinstance(value, tuple) else _times(value, factor)
+        longer = _times(getattr(own, name), factor)
         config = replace(config, **{section: replace(own, **{name: longer})})
     return config
 

@@ -16,7 +16,7 @@ def choose_device(render: RenderConfig, say: Callable[[str], None]) -> tuple[tor
     """What ``render`` asks for, or the best this machine has; UserError when nothing fits."""
     options = RenderOptions(filter2d=render.filter2d)
     if render.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU here; 'splat doctor' says why, --device cpu trains without one")
+        raise UserError("--device cuda: torch sees no GPU here ('splat doctor' says why); --device cpu needs none")
     if render.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu"), choose("cpu", render.rasterizer, options=options)
     try:
@@ -29,7 +29,7 @@ def choose_device(render: RenderConfig, say: Callable[[str], None]) -> tuple[tor
 
 
 def prepare_process(threads: int) -> None:
-    """Limit torch and the native library to ``threads`` CPU threads (0 = one per core) and keep freed memory at hand."""
+    """Limit torch and the native core to ``threads`` CPU threads (0 = one per core); keep freed memory at hand."""
     if threads < 0:
         raise UserError(f"render.threads = {threads} does not fit: it must be 0 (one per core) or more")
     from splat.native import ops

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from splat.config.build import config_tables, family_table
@@ -27,7 +28,7 @@ def attribute_docs(cls: type) -> dict[str, str]:
     """The string that stands below each annotated attribute of a class."""
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
     docs = {}
-    for item, following in zip(body, body[1:], strict=False):
+    for item, following in pairwise(body):
         if isinstance(item, ast.AnnAssign) and isinstance(following, ast.Expr):
             text = getattr(following.value, "value", None)
             if isinstance(text, str):

@@ -21,7 +21,7 @@ def is_run(folder: Path) -> bool:
 
 
 def fresh_folder(scene: str, preset: str) -> Path:
-    """``runs/<scene>/<preset>``, with -2, -3 ... when that is taken. Makes the folder, so that two runs never share it."""
+    """``runs/<scene>/<preset>``, with -2, -3 ... when that is taken; made here, so that two runs never share it."""
     parent = RUNS / (re.sub(r"[^\w.-]+", "_", scene).strip("._") or "scene")
     number = 1
     while True:

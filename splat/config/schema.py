@@ -62,9 +62,9 @@ class OutputConfig:
     """What is written, and when. The last step is always evaluated, exported and checkpointed."""
 
     eval_at: tuple[int, ...] = (7000,)
-    """Steps after which held-out views are measured."""
+    """Steps after which held-out views are measured (never stretched)."""
     export_at: tuple[int, ...] = (7000,)
-    """Steps after which model and PLY are written."""
+    """Steps after which model and PLY are written (never stretched)."""
     checkpoint_every: int = 1000
     """Steps between checkpoints (never stretched); 0 writes one only at the end."""
     keep_checkpoints: int = 2
@@ -112,5 +112,5 @@ FAMILIES = ("primitive", "densifier")
 """Sections whose settings depend on their ``kind``."""
 DERIVED = {"scene": frozenset({"seed", "allow_sfm", "on_message"})}
 """Fields that are not settings: filled in from elsewhere."""
-STEP_VALUED = ("optim.sh_every", "resolution.until", "output.eval_at", "output.export_at")
+STEP_VALUED = ("optim.sh_every", "resolution.until")
 """Settings that count steps and stretch with the run; densifiers stretch their own."""

@@ -28,6 +28,7 @@ from splat.scene.types import Scene
 CHANNELS = ("color", "depth", "alpha")
 VIDEO_SUFFIXES = (".mp4",)
 _MIN_DEPTH_ALPHA = 0.05  # thinner pixels have no depth worth a number
+_MIN_RANGE_LOGIT = -2.2  # opacity 0.1; fainter splats say little about where surfaces are
 _DEPTH_STEPS = 65535  # 16-bit PNG; 0 means "nothing there"
 
 
@@ -141,11 +142,13 @@ def render_view(
 
 
 def depth_range(model: SplatModel, cameras: Sequence[Camera], *, max_cameras: int = 16) -> tuple[float, float]:
-    """Depths (2nd and 98th percentile) of the splat centres inside some of the pictures.
+    """Depths (5th and 95th percentile) of the centres of visible splats inside some of the pictures.
 
     One range for all frames: a range per frame would flicker.
     """
-    means = model.render_inputs().means.detach().cpu().double().numpy()
+    inputs = model.render_inputs()
+    seen = inputs.logit_opacities.detach() > _MIN_RANGE_LOGIT
+    means = inputs.means.detach()[seen if seen.any() else slice(None)].cpu().double().numpy()
     means = means[:: max(1, len(means) // 20_000)]
     samples = []
     for camera in cameras[:: max(1, len(cameras) // max_cameras)]:
@@ -160,7 +163,7 @@ def depth_range(model: SplatModel, cameras: Sequence[Camera], *, max_cameras: in
     depths = depths[np.isfinite(depths)]
     if not len(depths):
         return 0.0, 1.0
-    low, high = np.percentile(depths, (2, 98))
+    low, high = np.percentile(depths, (5, 95))
     return float(low), float(max(high, low * 1.001 + 1e-9))
 
 
@@ -169,7 +172,7 @@ def _write_pictures(
     channels: Sequence[str], limits: tuple[float, float], raw_depth: str,
 ) -> list[Path]:  # fmt: skip
     written = []
-    unit = 2 * limits[1] / _DEPTH_STEPS  # twice the far end: little is cut off, and steps stay fine
+    unit = 4 * limits[1] / _DEPTH_STEPS  # four times the far end: little is cut off, and steps stay fine
     for stem, view in zip(unique_stems([camera.name for camera in cameras]), views, strict=True):
         if "color" in channels:
             written.append(write_png(folder / f"{stem}.png", view.color))

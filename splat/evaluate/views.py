@@ -177,7 +177,7 @@ def _protocol(given: dict[str, str], views: int, masked: int, lpips: LpipsMetric
         "psnr": "mean over views of the PSNR over pixels; float render clamped to [0,1]; capped at 100 dB",
         "ssim": "11x11 Gaussian window, sigma 1.5 px, zero (same) padding, mean over channels",
         "8bit": "the same on round(clamp(x) * 255) / 255",
-        "masks": f"{masked} of {views} views" if masked else "none",
+        "masked_views": f"{masked} of {views}",
         "lpips": lpips.protocol,
     }
 

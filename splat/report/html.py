@@ -10,11 +10,11 @@ from typing import Any
 
 from splat.io.atomic import write_text
 from splat.report.charts import Series, change_chart, duration, line_chart, share_bar, smoothed
-from splat.report.pictures import embedded
+from splat.report.pictures import thumbnail
 from splat.report.run_folder import RunRecord, flat, read_run, view_pictures
 from splat.report.style import STYLE
 
-WORST_VIEWS, BEST_VIEWS = 3, 3
+WORST_VIEWS, BEST_VIEWS = 4, 2
 MAX_LOG_ROWS = 400
 
 
@@ -111,22 +111,24 @@ def _views(record: RunRecord) -> str:
     parts = []
     for title, names in groups:
         cards = "".join(_view_card(name, scores.get(name, {}), pictures[name]) for name in names)
-        parts.append((f"<h3>{title}</h3>" if title and cards else "") + cards)
+        parts.append((f"<h3>{title}</h3>" if title and cards else "") + f'<div class="views">{cards}</div>')
     return "".join(parts) + _view_table(record)
 
 
 def _view_card(name: str, score: Mapping[str, Any], files: Mapping[str, Path]) -> str:
     captions = {"render": "render", "truth": "photograph", "error": "error, black 0 to white 25 %"}
-    cells = []
+    cells, upright = [], False
     for kind, caption in captions.items():
-        address = embedded(files[kind]) if kind in files else None
-        if address:
-            cells.append(f'<div><img src="{address}" alt="{caption} of {escape(name)}">{caption}</div>')
+        picture = thumbnail(files[kind]) if kind in files else None
+        if picture:
+            upright = upright or picture.upright
+            cells.append(f'<div><img src="{picture.address}" alt="{caption} of {escape(name)}">{caption}</div>')
     texts = [_number(score.get("psnr"), "{:.2f} dB"), _number(score.get("ssim"), "SSIM {:.4f}")]
     texts.append(_number(score.get("lpips"), "LPIPS {:.4f}"))
     head = "".join(f"<span>{text}</span>" for text in texts if text)
     title = f"<header><b>{escape(name)}</b>{head}</header>"
-    return f'<div class="card view">{title}<div class="trio">{"".join(cells)}</div></div>'
+    style = "card view upright" if upright else "card view"
+    return f'<div class="{style}">{title}<div class="trio">{"".join(cells)}</div></div>'
 
 
 def _view_table(record: RunRecord) -> str:

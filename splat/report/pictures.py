@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from splat.errors import UserError
 from splat.io.png import png_bytes, read_png
@@ -12,12 +15,26 @@ MAX_WIDTH = 440
 MAX_RAW_BYTES = 600_000
 
 
-def embedded(path: Path) -> str | None:
-    """A ``data:`` address of a small copy of the PNG at ``path``; None when it cannot be read."""
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture as a ``data:`` address."""
+
+    address: str
+    upright: bool
+    """Higher than wide."""
+
+
+def thumbnail(path: Path) -> Thumbnail | None:
+    """A small copy of the PNG at ``path``; None when it cannot be read."""
     try:
         pixels = read_png(path)
     except UserError:
-        return _as_it_is(path)
+        address = _as_it_is(path)
+        return Thumbnail(address, False) if address else None
+    return Thumbnail(_small(pixels), pixels.shape[0] > pixels.shape[1])
+
+
+def _small(pixels: np.ndarray) -> str:  # [H,W] or [H,W,3] uint8
     if pixels.ndim == 2:
         pixels = pixels[..., None].repeat(3, axis=2)
     try:

@@ -48,7 +48,9 @@ rect.s4{fill:var(--s4)} rect.s5{fill:var(--s5)} rect.s6{fill:var(--s6)} rect.s7{
 .key.s0::before{background:var(--s0)} .key.s1::before{background:var(--s1)} .key.s2::before{background:var(--s2)}
 .key.s3::before{background:var(--s3)} .key.s4::before{background:var(--s4)} .key.s5::before{background:var(--s5)}
 .key.s6::before{background:var(--s6)} .key.s7::before{background:var(--s7)}
-.view { margin-bottom:14px; padding:10px 12px 12px; }
+.views { display:grid; grid-template-columns:repeat(6, 1fr); gap:14px; }
+.view { grid-column:span 6; padding:10px 12px 12px; } .view.upright { grid-column:span 3; }
+@media (max-width: 760px) { .view.upright { grid-column:span 6; } }
 .view header { display:flex; flex-wrap:wrap; gap:2px 14px; margin-bottom:8px; font-size:14px; }
 .view header b { overflow-wrap:anywhere; } .view header span { color:var(--soft); font-variant-numeric:tabular-nums; }
 .trio { display:grid; grid-template-columns:repeat(3, 1fr); gap:8px; }

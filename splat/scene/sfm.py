@@ -61,7 +61,7 @@ def run_sfm(
             names = photos_in(images)
             if len(names) < LEAST_PHOTOS:
                 raise SceneError(f"{images}: holds {plural(len(names), 'photo')}; at least {LEAST_PHOTOS} are needed")
-            models = _reconstructed(pycolmap, scratch / "database.db", images, names, kind, settings)
+            models = _reconstructed(pycolmap, scratch / "database.db", images, names, kind=kind, settings=settings)
             _write_models(models, scratch / "sparse", f"{source}", len(names))
             _publish(kind, images, names, scratch / "sparse", workspace)
             posed = models[0].num_reg_images()
@@ -84,7 +84,7 @@ class _Settings:
 
 
 def _reconstructed(
-    pycolmap: ModuleType, database: Path, images: Path, names: list[str], kind: _Kind, settings: _Settings
+    pycolmap: ModuleType, database: Path, images: Path, names: list[str], *, kind: _Kind, settings: _Settings
 ) -> list:
     """Features, matches, then poses and points: COLMAP's models, the one with most images first."""
     reader = pycolmap.ImageReaderOptions()

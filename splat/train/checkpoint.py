@@ -56,8 +56,8 @@ def write_checkpoint(run_dir: Path, state: TrainState, config_toml: str) -> Path
         tensors["filter3d"] = state.model.filter3d
     header = {
         "format": FORMAT, "version": VERSION, "step": state.step, "views_taken": state.views_taken,
-        "views_pending": state.views_pending, "elapsed_secs": state.elapsed_secs, "scalars": dict(state.densify.scalars), "config": config_toml,
-        **state.model.metadata(),
+        "views_pending": state.views_pending, "elapsed_secs": state.elapsed_secs, "config": config_toml,
+        "scalars": dict(state.densify.scalars), **state.model.metadata(),
     }  # fmt: skip
     path = run_dir / FOLDER / f"step_{state.step}.safetensors"
     save_tensors(path, tensors, header)
@@ -70,7 +70,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if header.get("format") != FORMAT:
         raise UserError(f"{path}: a safetensors file, but not a checkpoint of a training")
     if header.get("version", 0) > VERSION:
-        raise UserError(f"{path}: written by a newer splat (format {header['version']}, this one reads up to {VERSION})")
+        raise UserError(
+            f"{path}: written by a newer splat (format {header['version']}, this one reads up to {VERSION})"
+        )
     groups: dict[str, dict[str, Tensor]] = {"rows": {}, "adam": {}, "tables": {}, "grads": {}}
     filter3d = tensors.pop("filter3d", None)
     for name, table in tensors.items():
@@ -82,7 +84,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"{path}: a checkpoint without rows")
     return Checkpoint(
         Path(path), header["step"], header["views_taken"], header["views_pending"], header["elapsed_secs"],
-        header["config"], groups["rows"], filter3d, groups["adam"], groups["tables"], groups["grads"], header["scalars"],
+        header["config"], groups["rows"], filter3d, groups["adam"], groups["tables"], groups["grads"],
+        header["scalars"],
     )  # fmt: skip
 
 

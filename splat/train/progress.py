@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import deque
@@ -38,6 +39,7 @@ class ProgressSink:
                 self._show(f"step {event.step}/{self._total}  paused")
         elif isinstance(event, Evaluated):
             self._psnr = event.evaluation.psnr
+            self._marks.clear()  # the time of an evaluation says nothing about the speed of steps
             self.say(evaluation_line(event, self._test_views))
         elif isinstance(event, Finished):
             self.say(f"step {event.step}/{self._total}  {self._ending(event)}  {clock(event.state.elapsed_secs)}")
@@ -67,12 +69,14 @@ class ProgressSink:
         rate = (last - first) / (last_at - first_at) if last > first else 0.0
         left = clock((self._total - event.step) / rate) if rate else "--:--"
         psnr = "" if self._psnr is None else f"  PSNR {self._psnr:.2f}"
+        done = 100 * event.step // max(self._total, 1)
         return (
-            f"step {event.step}/{self._total} ({100 * event.step // max(self._total, 1)}%)  {rate:.1f} it/s  ETA {left}  "
-            f"{event.state.model.count:,} splats{psnr}  loss {event.loss:.4f}  {memory_text(event)}"
+            f"step {event.step}/{self._total} ({done}%)  {rate:.1f} it/s  ETA {left}  "
+            f"{event.state.model.count:,} splats{psnr}  {memory_text(event)}  loss {event.loss:.4f}"
         )
 
     def _show(self, text: str) -> None:
+        text = text[: shutil.get_terminal_size().columns - 1]  # a wrapped line could not be rewritten
         self._stream.write("\r" + text.ljust(self._shown_width))
         self._stream.flush()
         self._shown_at, self._shown_width = time.monotonic(), len(text)

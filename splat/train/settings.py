@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ResolutionSchedule:
-    """Coarse to fine: start at 1/``factor`` of the picture size, halve the factor at equal intervals up to ``until``."""
+    """Coarse to fine: start at 1/``factor`` of the picture size and halve the factor at equal intervals."""
 
     factor: int = 1
     until: int = 0

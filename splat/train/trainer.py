@@ -266,5 +266,3 @@ def _out_of_memory(trainer: Trainer, error: BaseException) -> TrainingError:
         f"out of memory at step {state.step} with {state.model.count} splats; "
         "train smaller: --max-splats, or -r 2 for half-size pictures"
     )
-
-

@@ -52,7 +52,12 @@ def test_eval_after_an_interruption_takes_the_checkpoint(run, tmp_path, capsys):
 
 def test_render_writes_the_views_asked_for(run, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["render", str(run), "--views", "orbit", "--frames", "3", "--channels", "color,depth,alpha", "-o", str(out)]) == 0
+    assert (
+        main(
+            ["render", str(run), "--views", "orbit", "--frames", "3", "--channels", "color,depth,alpha", "-o", str(out)]
+        )
+        == 0
+    )
     written = capsys.readouterr().out.split()
     assert len(written) == 9 and all(Path(path).is_file() for path in written)
     assert main(["render", str(run), "-o", str(out), "-q"]) == 0
@@ -111,7 +116,18 @@ def test_commands_on_nothing_are_one_line(command, tmp_path, capsys):
 def test_doctor_names_the_backends(capsys):
     assert main(["doctor", "--strict"]) == 0
     out = capsys.readouterr().out
-    for name in ("native CPU core", "isa", "torch", "numpy", "C++ compiler", "nvcc", "GPU", "LPIPS", "pycolmap", "ready to train"):
+    for name in (
+        "native CPU core",
+        "isa",
+        "torch",
+        "numpy",
+        "C++ compiler",
+        "nvcc",
+        "GPU",
+        "LPIPS",
+        "pycolmap",
+        "ready to train",
+    ):
         assert name in out
 
 
@@ -119,7 +135,9 @@ def test_doctor_gives_the_fix_for_what_is_missing(monkeypatch, capsys):
     import importlib.util
 
     real = importlib.util.find_spec
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None if name in ("pycolmap", "plyfile") else real(name))
+    monkeypatch.setattr(
+        doctor.importlib.util, "find_spec", lambda name: None if name in ("pycolmap", "plyfile") else real(name)
+    )
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "fix: pip install plyfile" in out and "fix: pip install 'splat[sfm]'" in out and "missing: plyfile" in out

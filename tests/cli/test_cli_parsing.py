@@ -9,8 +9,8 @@ def test_dotted_flags_and_set_become_settings():
          "--x.z", "-2", "--set=q=1"]
     )  # fmt: skip
     assert rest == ["scene", "--steps", "5"]
-    assert settings == {"densifier.grow_grad": "3e-4", "render.filter3d": "true", "a.b": "c=d", "x.y": "-1", "x.z": "-2",
-                        "q": "1"}  # fmt: skip
+    expected = {"densifier.grow_grad": "3e-4", "render.filter3d": "true", "a.b": "c=d", "x.y": "-1", "x.z": "-2"}
+    assert settings == {**expected, "q": "1"}
 
 
 @pytest.mark.parametrize("argv", [["--set"], ["--set", "novalue"], ["--set", "=1"]])
@@ -26,8 +26,12 @@ def test_underscores_become_dashes_in_names_only():
 def test_errors_are_raised_not_printed(capsys):
     parser = Parser("train")
     parser.add_argument("--steps", type=int)
-    for argv, reason in (["--stpes", "1"], "did you mean '--steps'"), (["--steps"], "expected one argument"), (
-        ["--steps", "x"], "invalid int"), (["stray"], "unexpected argument 'stray'"), (["--ste", "1"], "--steps"):  # fmt: skip
+    cases = {
+        "--stpes 1": "did you mean '--steps'", "--steps": "expected one argument", "--steps x": "invalid int",
+        "stray": "unexpected argument 'stray'", "--ste 1": "did you mean '--steps'",
+    }  # fmt: skip
+    for line, reason in cases.items():
+        argv = line.split()
         with pytest.raises(UsageError, match=reason):
             parser.parse(argv)
     assert capsys.readouterr() == ("", "")

@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def train(folder: Path, *flags: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "splat.cli.main", "train", *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def wait_for_lines(path: Path, count: int) -> None:

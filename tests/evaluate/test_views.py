@@ -50,7 +50,7 @@ def test_scores_are_those_of_the_metrics_and_the_mean_is_over_views():
         assert result.per_view[i].ssim == pytest.approx(ssim(image, truth[i], masks[i]), abs=1e-6)
     assert math.isnan(result.per_view[2].psnr)  # everything is masked: no score, and none in the mean
     assert result.psnr == pytest.approx((result.per_view[0].psnr + result.per_view[1].psnr) / 2)
-    assert result.protocol["images"] == "images_4" and result.protocol["masks"] == "2 of 3 views"
+    assert result.protocol["images"] == "images_4" and result.protocol["masked_views"] == "2 of 3"
     assert {"psnr", "ssim", "8bit", "lpips", "split"} <= set(result.protocol)
 
 

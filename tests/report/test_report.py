@@ -144,7 +144,7 @@ def test_missing_pictures_and_broken_files_cost_only_themselves(tmp_path):
     assert page.tags.count("img") == 16
     (folder / "per_view.json").write_text("[")
     _, page = report(folder)
-    assert page.tags.count("img") == 7  # pictures without scores: the first three, less what is broken
+    assert page.tags.count("img") == 10  # pictures without scores: the first four, less what is broken
 
 
 def test_stage_times_are_means_per_step(tmp_path):

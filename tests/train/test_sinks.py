@@ -81,13 +81,14 @@ def test_progress_is_quiet_when_piped():
 
 def test_progress_rewrites_one_line_on_a_terminal(monkeypatch):
     monkeypatch.setattr("splat.train.progress.REFRESH_SECS", 0.0)
+    monkeypatch.setenv("COLUMNS", "79")
     stream = Terminal()
     drive(make_trainer(eval_at=frozenset({6}), evaluate=lambda state: EVALUATION), [ProgressSink(stream)])
     told = stream.getvalue()
     live = [part for part in told.split("\r") if "it/s" in part]
     assert len(live) == 12
     assert all(word in live[-1] for word in ("step 12/12 (100%)", "ETA", "16 splats", "PSNR 20.00", "GiB"))
-    assert told.count("\n") == 3
+    assert told.count("\n") == 3 and max(map(len, live)) < 79
 
 
 @pytest.mark.parametrize(("secs", "text"), [(0, "0:00"), (61, "1:01"), (3599.9, "59:59"), (3661, "1:01:01")])

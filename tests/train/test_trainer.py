@@ -117,7 +117,7 @@ def test_other_errors_pass_unchanged():
     def fail(output):
         raise RuntimeError("a bug")
 
-    with pytest.raises(RuntimeError, match="^a bug$"):
+    with pytest.raises(RuntimeError, match=r"^a bug$"):
         drive(make_trainer(rasterizer=Watching(fail)), [])
 
 

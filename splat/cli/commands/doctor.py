@@ -61,7 +61,9 @@ def examine() -> list[Finding]:
         try:
             findings += check()
         except Exception as error:
-            findings.append(Finding(MISSING, check.__name__.strip("_"), f"check failed: {type(error).__name__}: {error}"))
+            findings.append(
+                Finding(MISSING, check.__name__.strip("_"), f"check failed: {type(error).__name__}: {error}")
+            )
     return findings
 
 
@@ -69,8 +71,6 @@ def _system() -> list[Finding]:
     from splat.cli.main import version
 
     python = Finding(GOOD, "python", f"{platform.python_version()} ({sys.executable})")
-    if sys.version_info < (3, 10):
-        python = Finding(MISSING, "python", platform.python_version(), "install Python 3.10 or newer")
     machine = f"{platform.system()} {platform.machine()}, {len(_cores())} cores, {_memory_text()}"
     return [Finding(GOOD, "splat", version()), python, Finding(GOOD, "machine", machine)]
 
@@ -152,7 +152,9 @@ def _gpu() -> list[Finding]:
 
 
 def _tools() -> list[Finding]:
-    compiler = next((name for name in (os.environ.get("CXX"), "c++", "g++", "clang++") if name and shutil.which(name)), None)
+    compiler = next(
+        (name for name in (os.environ.get("CXX"), "c++", "g++", "clang++") if name and shutil.which(name)), None
+    )
     nvcc = shutil.which("nvcc")
     return [
         Finding(GOOD, "C++ compiler", _first_line([compiler, "--version"]) or compiler)

@@ -95,7 +95,9 @@ def _print_table(evaluation: Any) -> None:
     with_lpips = evaluation.lpips is not None
     print(f"{'view':<{width}}   PSNR    SSIM   PSNR8   SSIM8" + ("  LPIPS" if with_lpips else ""))
     for name, scores in rows:
-        line = f"{name:<{width}}  {scores.psnr:5.2f}  {scores.ssim:.4f}  {scores.psnr_8bit:6.2f}  {scores.ssim_8bit:.4f}"
+        line = (
+            f"{name:<{width}}  {scores.psnr:5.2f}  {scores.ssim:.4f}  {scores.psnr_8bit:6.2f}  {scores.ssim_8bit:.4f}"
+        )
         print(line + (f"  {scores.lpips:.3f}" if with_lpips and scores.lpips is not None else ""))
     if not with_lpips:
         print(f"LPIPS {evaluation.protocol.get('lpips', 'absent')}")

@@ -46,10 +46,9 @@ def run(argv: Sequence[str]) -> int:
     say = (lambda _: None) if args.quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     source = Path(args.source).expanduser()
     workspace = Path(args.output) if args.output else default_workspace(source)
-    print(
-        run_sfm(
-            source, workspace, max_frames=args.max_frames, matcher=args.matcher, camera_model=args.camera_model,
-            max_image_size=args.max_size, threads=args.threads, seed=args.seed, on_message=say,
-        )  # fmt: skip
-    )
+    capture = run_sfm(
+        source, workspace, max_frames=args.max_frames, matcher=args.matcher, camera_model=args.camera_model,
+        max_image_size=args.max_size, threads=args.threads, seed=args.seed, on_message=say,
+    )  # fmt: skip
+    print(capture)
     return 0

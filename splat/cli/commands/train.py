@@ -122,9 +122,7 @@ def _parser() -> Parser:
 
 def _settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """Settings given as flags, by dotted name, still as text."""
-    settings = {
-        name[4:]: value for name, value in vars(args).items() if name.startswith("set:") and value is not None
-    }
+    settings = {name[4:]: value for name, value in vars(args).items() if name.startswith("set:") and value is not None}
     if settings.get("scene.downscale") in ("-1", "0"):  # what Inria's trainer calls automatic
         settings["scene.downscale"] = "auto"
     if args.white_background:
