@@ -22,8 +22,7 @@ template <class S> struct RowBuffers {
   S* memory;
   int64_t stride;
   RowBuffers(int rows, int width) : stride((width + 2 * kPad + 15) / 16 * 16) {
-    memory = (S*)__builtin_malloc(size_t(rows) * stride * sizeof(S) + 64);
-    for (int64_t i = 0; i < rows * stride; ++i) memory[i] = S(0);
+    memory = (S*)__builtin_calloc(size_t(rows) * stride + 16, sizeof(S));  // all bits zero is 0.0
   }
   ~RowBuffers() { __builtin_free(memory); }
   S* row(int i) const { return memory + i * stride + kPad; }
@@ -83,10 +82,13 @@ template <class P> void photometric_statistics_band(const PhotometricTask& t, in
     }
     S *rx = source.row(0), *ry = source.row(1), *rxx = source.row(2), *ryy = source.row(3), *rxy = source.row(4);
     load_picture_row<S>(t, channel, y, rx, ry);
-    for (int x = 0; x < t.width; x += W) {
+    P l1_row = P(S(0));
+    for (int x = 0; x < t.width; x += W) {  // the padding is zero in both pictures
       const P a = Lanes<P>::load(rx + x), b = Lanes<P>::load(ry + x);
       Lanes<P>::store(rxx + x, a * a), Lanes<P>::store(ryy + x, b * b), Lanes<P>::store(rxy + x, a * b);
+      l1_row = l1_row + abs_(a - b);
     }
+    if (y >= begin && y < end) l1 += double(value_of(reduce_add(l1_row)));
     for (int q = 0; q < 5; ++q) {
       S* out = ring.row(q * kTaps + at);
       const S* in = source.row(q);
@@ -116,20 +118,17 @@ template <class P> void photometric_statistics_band(const PhotometricTask& t, in
       Lanes<P>::store(line.row(3) + x, two * a1 * ib);
     }
     const int64_t at = int64_t(y) * t.width;
-    const S* color = (const S*)t.color + channel * plane + at;
-    const uint8_t* target = t.target + 3 * at + channel;
-    double row_l1 = 0, row_ssim = 0;
-    for (int x = 0; x < t.width; ++x) {
-      const S w = weight_at<S>(t, at + x);
-      const S d = color[x] - S(target[3 * x]) * S(1.0 / 255);
-      row_l1 += double(value_of(w * abs_(d)));
-      row_ssim += double(value_of(w * line.row(0)[x]));
-    }
-    l1 += row_l1, ssim_sum += row_ssim;
+    if (t.mask)
+      for (int m = 0; m < 4; ++m)
+        for (int x = 0; x < t.width; ++x) line.row(m)[x] = weight_at<S>(t, at + x) * line.row(m)[x];
+    P ssim_row = P(S(0));
+    int x = 0;
+    for (; x + W <= t.width; x += W) ssim_row = ssim_row + Lanes<P>::load(line.row(0) + x);
+    double row_sum = double(value_of(reduce_add(ssim_row)));
+    for (; x < t.width; ++x) row_sum += double(value_of(line.row(0)[x]));
+    ssim_sum += row_sum;
     if (t.grad)
-      for (int m = 0; m < 3; ++m)
-        for (int x = 0; x < t.width; ++x)
-          maps[m * plane + at + x] = t.mask ? weight_at<S>(t, at + x) * line.row(m + 1)[x] : line.row(m + 1)[x];
+      for (int m = 0; m < 3; ++m) std::memcpy(maps + m * plane + at, line.row(m + 1), sizeof(S) * t.width);
   }
   t.band_sums[2 * index] = l1, t.band_sums[2 * index + 1] = ssim_sum;
 }

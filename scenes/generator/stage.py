@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .meshes import Mesh
+from .meshes import Mesh, merged
 
 MAX_BOUNCES = 6
 """Path vertices per sample; the room is closed and pale, so the last bounces still carry light."""
@@ -74,8 +74,6 @@ class Stage:
 
     def _joined(self) -> list[tuple[Mesh, str, dict | None]]:
         """One mesh per material and shading: fewer shapes trace faster."""
-        from .meshes import merged
-
         groups: dict[tuple[str, bool], list[Mesh]] = {}
         for mesh, material, light in self.parts:
             if light is None:

@@ -54,7 +54,7 @@ def wood(rng: np.random.Generator, planks: int, light: str, dark: str, *, size: 
 
 
 def floorboards(rng: np.random.Generator, *, size: int = 1024) -> np.ndarray:
-    """Herringbone-free strip floor: boards of unequal length and tone."""
+    """A strip floor: boards of unequal length and tone."""
     image = wood(rng, 8, "b98a58", "7a5330", size=size)
     v, u = axes(size, size)
     row = (v * 8).astype(int)
@@ -125,9 +125,9 @@ def rug(rng: np.random.Generator, *, size: int = 1024) -> np.ndarray:
     r, a = np.hypot(x, y), np.arctan2(y, x)
     palette = [colour(c) for c in ("7d2f2b", "d8b98a", "26394f", "c7793f", "e6d9bd", "4c6a60")]
     image = np.broadcast_to(palette[0], (size, size, 3))
-    zigzag = lambda count: np.abs((a * count / (2 * np.pi)) % 1 - 0.5) * 2  # noqa: E731
+    teeth = np.abs((a * 48 / (2 * np.pi)) % 1 - 0.5) * 2
     image = mix(image, palette[2], _soft(np.abs(r - 0.86) - 0.09, 0.004))
-    image = mix(image, palette[1], _soft(np.abs(r - 0.86 + 0.05 * (zigzag(48) - 0.5)) - 0.022, 0.006))
+    image = mix(image, palette[1], _soft(np.abs(r - 0.86 + 0.05 * (teeth - 0.5)) - 0.022, 0.006))
     image = mix(image, palette[4], _soft(np.abs(r - 0.755) - 0.012, 0.004))
     dots = np.hypot((r - 0.69) * 22, ((a * 40 / (2 * np.pi)) % 1 - 0.5) * 2.0) - 0.55
     image = mix(image, palette[3], _soft(dots, 0.2))

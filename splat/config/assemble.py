@@ -20,7 +20,7 @@ from splat.live.commands import CommandQueue
 from splat.live.mailbox import Mailbox
 from splat.model.splat_model import SplatModel
 from splat.optim.adam import SplatAdam
-from splat.render.types import Rasterizer
+from splat.render.types import Rasterizer, RenderOptions
 from splat.scene.images import ImageStore
 from splat.scene.open import open_scene
 from splat.scene.types import PointCloud, Scene
@@ -95,6 +95,9 @@ def gather(config: TrainConfig, say: Say, *, checkpoint: Checkpoint | None = Non
     if not scene.train_indices:
         raise UserError(f"{scene.root}: no image is left to train on; loosen scene.test_every or the list files")
     model = start_model(config, scene, device, say)
+    reason = rasterizer.supports(model.render_inputs(), RenderOptions(filter2d=model.filter2d), device)
+    if reason is not None:
+        raise UserError(f"rasterizer '{rasterizer.name}' cannot draw primitive '{config.primitive.kind}': {reason}")
     specs = model.primitive.fields(model.sh_degree)
     adam = SplatAdam(specs, betas=(config.optim.beta1, config.optim.beta2))
     adam.start(model)
@@ -129,7 +132,11 @@ def prepare(
 ) -> Run:
     """The trainer and everything that listens to it."""
     config = effective(parts.config)
-    outputs = Outputs(run_dir, parts.scene, parts.store, parts.rasterizer, background=fixed_background(config))
+    commands = commands or CommandQueue()
+    outputs = Outputs(
+        run_dir, parts.scene, parts.store, parts.rasterizer,
+        background=fixed_background(config), abandon=lambda: commands.interrupted,
+    )  # fmt: skip
     trainer = Trainer(
         parts.state,
         settings=loop_settings(config),

@@ -8,24 +8,33 @@ import torch
 
 from splat.config.schema import RenderConfig
 from splat.errors import UserError
+from splat.render.bridge import OnDevice
 from splat.render.registry import choose
 from splat.render.types import Rasterizer, RenderOptions
 
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
 
 def choose_device(render: RenderConfig, say: Callable[[str], None]) -> tuple[torch.device, Rasterizer]:
-    """What ``render`` asks for, or the best this machine has; UserError when nothing fits."""
+    """Where the model lives, and what draws it; UserError when nothing fits.
+
+    Only the native rasterizer keeps the model on the GPU: loss and optimizer are native too. Another one draws
+    there for a model on the CPU, and only when it is asked for.
+    """
     options = RenderOptions(filter2d=render.filter2d)
-    if render.device == "cuda" and not torch.cuda.is_available():
+    has_gpu = torch.cuda.is_available()
+    if render.device == "cuda" and not has_gpu:
         raise UserError("--device cuda: torch sees no GPU here ('splat doctor' says why); --device cpu needs none")
-    if render.device == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu"), choose("cpu", render.rasterizer, options=options)
-    try:
-        return torch.device("cuda"), choose("cuda", render.rasterizer, options=options)
-    except UserError as error:
-        if render.device == "cuda":
-            raise
-        say(f"a GPU is here, but {error}; training on the CPU")
-    return torch.device("cpu"), choose("cpu", render.rasterizer, options=options)
+    if render.device == "cpu" or not has_gpu or render.rasterizer == "reference":
+        return CPU, choose(CPU, render.rasterizer, options=options)
+    if render.rasterizer in ("auto", "native"):
+        try:
+            return CUDA, choose(CUDA, "native", options=options)
+        except UserError:
+            if render.device == "auto":
+                say("a GPU is here, but this build draws on the CPU; --rasterizer gsplat uses the GPU")
+                return CPU, choose(CPU, "native", options=options)
+    return CPU, OnDevice(choose(CUDA, render.rasterizer, options=options), CUDA)
 
 
 def prepare_process(threads: int) -> None:

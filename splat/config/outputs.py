@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from splat.evaluate.views import Evaluation, evaluate_views, render_color, to_8bit, write_per_view
@@ -11,6 +12,7 @@ from splat.io.png import write_png
 from splat.render.types import Rasterizer
 from splat.scene.images import ImageStore
 from splat.scene.types import Scene
+from splat.train.errors import EvaluationAbandoned
 from splat.train.state import TrainState
 
 
@@ -19,10 +21,11 @@ class Outputs:
 
     def __init__(
         self, run_dir: Path, scene: Scene, store: ImageStore, rasterizer: Rasterizer, *,
-        background: tuple[float, float, float],
+        background: tuple[float, float, float], abandon: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
+        """``abandon`` is asked before every view of an evaluation."""
         self._run_dir, self._scene, self._store = Path(run_dir), scene, store
-        self._rasterizer, self._background = rasterizer, background
+        self._rasterizer, self._background, self._abandon = rasterizer, background, abandon
 
     def first_render(self, state: TrainState, path: Path | None = None) -> Path:
         """The first held-out view (or the first view) as the start draws it."""
@@ -36,10 +39,16 @@ class Outputs:
         evaluation = evaluate_views(
             state.model, self._rasterizer, self._scene.test_cameras, lambda view: self._store.frame(indices[view]),
             background=self._background, save_dir=self._run_dir / "renders" / f"step_{state.step}",
-            protocol=dict(self._scene.protocol),
+            protocol=dict(self._scene.protocol), progress=self._unless_abandoned,
         )  # fmt: skip
         write_per_view(self._run_dir / "per_view.json", evaluation, step=state.step)
         return evaluation
+
+    def _unless_abandoned(self, views: Iterable[int]) -> Iterator[int]:
+        for view in views:
+            if self._abandon():
+                raise EvaluationAbandoned
+            yield view
 
     def export(self, state: TrainState) -> None:
         """``model.safetensors`` as trained, the PLY and the cameras in the capture's own frame."""

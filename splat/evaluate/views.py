@@ -87,8 +87,7 @@ def evaluate_views(
     for i in progress(indices) if progress else indices:
         frame = frame_of(i)
         image = render_color(model, rasterizer, cameras[i], background).clamp(0, 1).cpu()  # [H,W,3]
-        truth = torch.from_numpy(frame.pixels.astype(np.float32)) / 255
-        scores.append(score_view(cameras[i].name, image, truth, frame.mask, lpips))
+        scores.append(score_view(cameras[i].name, image, frame.pixels, frame.mask, lpips))
         masked += frame.mask is not None
         if save_dir is not None:
             save_views(Path(save_dir), stems[i], image, frame)
@@ -96,8 +95,8 @@ def evaluate_views(
 
 
 def score_view(
-    name: str, image: Tensor, truth: Tensor, mask: np.ndarray | None, lpips: LpipsMetric
-) -> ViewScore:  # image, truth: [H,W,3] in [0,1]
+    name: str, image: Tensor, truth: np.ndarray, mask: np.ndarray | None, lpips: LpipsMetric
+) -> ViewScore:  # image: [H,W,3] in [0,1]; truth: [H,W,3] uint8
     """All scores of one picture."""
     rounded = rounded_8bit(image)
     return ViewScore(
@@ -106,7 +105,7 @@ def score_view(
         ssim(image, truth, mask),
         psnr(rounded, truth, mask),
         ssim(rounded, truth, mask),
-        lpips(*_masked_pair(image, truth, mask)) if lpips.absent is None else None,
+        lpips(*_masked_pair(image, rounded_8bit(truth), mask)) if lpips.absent is None else None,
     )
 
 

@@ -67,6 +67,11 @@ class CommandQueue:
         except IndexError:
             return None
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a ``Stop`` that does not want an evaluation is waiting; lets long work give way to it."""
+        return any(isinstance(item, Stop) and item.how == "interrupt" for item in tuple(self._items))
+
     def wait(self, timeout_secs: float) -> None:
         """Return when a command is there or the time is over."""
         if not self._items:

