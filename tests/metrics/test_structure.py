@@ -1,3 +1,12 @@
+"""SSIM by the native kernel equals SSIM by convolutions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from splat.metrics import ssim
 
 
 @pytest.mark.parametrize("masked", [False, True])
