@@ -86,7 +86,8 @@ template <class P> struct Fragment {
 
   SPLAT_HD Fragment(P log2_alpha, P T) {
     const M valid = ge(log2_alpha, P(S(-kLog2Of255)));
-    visible = any(valid);
+    // Worth a branch only when a pack is narrow: the box of the footprint has few empty rows to offer.
+    visible = Lanes<P>::width > 4 || any(valid);
     if (!visible) return;
     alpha = min_(exp2_(log2_alpha), P(S(kAlphaMax)));
     next_T = nfma(alpha, T, T);

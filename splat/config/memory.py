@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from splat.config.schema import TrainConfig
 from splat.scene.types import Scene
+from splat.train.frames import COARSE_CACHE_BYTES
 
 COPIES = 4  # value, gradient, two Adam moments
 BYTES_PER_PIXEL = 3 * 4 * 12
 """Working planes of a step: picture, its gradient, and the maps of SSIM (float RGB each)."""
 BYTES_PER_SPLAT_DRAWN = 600
 """Projected rows, their gradients, and on average some ten tile instances with sort keys and sums."""
+PROCESS_BYTES = 290 * 2**20
+"""Python, torch and the native core before the first picture, as measured on Linux."""
 LIKELY_GROWTH = 10
 """Splats per start point where nothing limits them: what the reference reaches on its usual scenes."""
 
@@ -28,17 +31,17 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        return self.rows + self.step + self.images
+        return PROCESS_BYTES + self.rows + self.step + self.images
 
     def text(self) -> str:
         return (
             f"about {_gib(self.total)} for {self.splats:,} splats: rows with gradients and moments {_gib(self.rows)}, "
-            f"one step {_gib(self.step)}, decoded pictures up to {_gib(self.images)}"
+            f"one step {_gib(self.step)}, pictures up to {_gib(self.images)}, the program itself {_gib(PROCESS_BYTES)}"
         )
 
 
 def estimate_memory(config: TrainConfig, scene: Scene, *, cache_bytes: int) -> MemoryEstimate:
-    """For the splats the run may reach: its budget, or a guess from the points."""
+    """For the splats the run may reach: its budget, or a guess from the points; ``cache_bytes`` limits pictures."""
     start = len(scene.points)
     limit = config.max_splats or getattr(config.densifier, "cap", None) or start * LIKELY_GROWTH
     splats = max(limit, start) if config.max_splats is None else limit
@@ -50,11 +53,12 @@ def estimate_memory(config: TrainConfig, scene: Scene, *, cache_bytes: int) -> M
         floats += size
     pixels = max(camera.width * camera.height for camera in scene.cameras)
     pictures = sum(camera.width * camera.height for camera in scene.cameras) * 3
+    reduced = sum(pictures // side**2 for side in (2, 4, 8) if side <= config.resolution.factor)
     return MemoryEstimate(
         splats=splats,
         rows=splats * floats * 4 * COPIES,
         step=pixels * BYTES_PER_PIXEL + splats * BYTES_PER_SPLAT_DRAWN,
-        images=min(pictures, cache_bytes),
+        images=min(pictures, cache_bytes) + min(reduced, COARSE_CACHE_BYTES),
     )
 
 

@@ -193,9 +193,11 @@ def test_an_interrupt_during_an_evaluation_abandons_it(at, last):
             raise EvaluationAbandoned
         return "measured"
 
-    seen = list(make_trainer(commands=commands, evaluate=evaluate, eval_at=frozenset({3, 6})).run())
-    assert (seen[-1].reason, seen[-1].step) == ("interrupted", last)
-    assert [event.step for event in seen if isinstance(event, Evaluated)] == [step for step in (3, 6) if step < at]
+    trainer = make_trainer(commands=commands, evaluate=evaluate, eval_at=frozenset({3, 6}))
+    measured = []
+    finished = drive(trainer, [lambda event: measured.append(event.step) if isinstance(event, Evaluated) else None])
+    assert (finished.reason, finished.step) == ("interrupted", last)
+    assert measured == [step for step in (3, 6) if step < at]
 
 
 def test_the_last_step_is_saved_before_it_is_measured():
