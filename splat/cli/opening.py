@@ -12,7 +12,7 @@ from splat.config.build import build_config, nested
 from splat.config.schema import TrainConfig
 from splat.config.toml_io import parse_toml, read_toml
 from splat.errors import UserError
-from splat.io.formats import read_model
+from splat.io.formats import model_file, read_model, sniff
 from splat.model.splat_model import SplatModel
 from splat.scene.types import Scene
 from splat.train.checkpoint import checkpoint_paths, latest
@@ -64,7 +64,7 @@ def open_model(path: Path, say: Say, *, scene: Scene | None = None) -> OpenedMod
         return run_model(path, say)
     loaded = read_model(path)
     model = loaded.model
-    if scene is not None and path.suffix.lower() == ".ply":
+    if scene is not None and sniff(model_file(path)).frame == "capture":
         import torch
 
         from splat.model.transform import transformed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from splat.config.schema import TrainConfig
 from splat.scene.types import Scene
@@ -45,12 +46,7 @@ def estimate_memory(config: TrainConfig, scene: Scene, *, cache_bytes: int) -> M
     start = len(scene.points)
     limit = config.max_splats or getattr(config.densifier, "cap", None) or start * LIKELY_GROWTH
     splats = max(limit, start) if config.max_splats is None else limit
-    floats = 0
-    for spec in config.primitive.fields(config.optim.sh_degree):
-        size = 1
-        for side in spec.shape:
-            size *= side
-        floats += size
+    floats = sum(prod(spec.shape) for spec in config.primitive.fields(config.optim.sh_degree))
     pixels = max(camera.width * camera.height for camera in scene.cameras)
     pictures = sum(camera.width * camera.height for camera in scene.cameras) * 3
     reduced = sum(pictures // side**2 for side in (2, 4, 8) if side <= config.resolution.factor)

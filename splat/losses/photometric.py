@@ -66,6 +66,8 @@ def photometric_loss(
     """
     if color.ndim != 4 or color.shape[3] != 3 or tuple(target.shape) != tuple(color.shape):
         raise ValueError(f"color must be [C,H,W,3] and target alike, got {tuple(color.shape)}, {tuple(target.shape)}")
+    if color.numel() == 0:
+        raise ValueError(f"color must hold a camera and a pixel at least, got {tuple(color.shape)}")
     if target.dtype != torch.uint8 or (mask is not None and mask.dtype != torch.uint8):
         raise ValueError("target and mask must be uint8")
     if mask is not None and tuple(mask.shape) != tuple(color.shape[:3]):

@@ -11,6 +11,8 @@ from torch import Tensor
 from splat.native.library import cpu_library
 
 DTYPES = {torch.float32: 0, torch.float64: 1}
+MAX_NEIGHBOURS = 16
+"""kMaxNeighbours of cuda/cpu/knn.cpp."""
 
 
 def pointer(tensor: Tensor | None, ctype: str = "void *"):  # noqa: ANN201 - a cffi object
@@ -93,10 +95,12 @@ def knn_mean_sq_dist(points: Tensor, k: int = 3) -> Tensor:  # [N,3] -> [N]
     """Mean of the squared distances to the ``k`` nearest other points; 0 for a lone point.
 
     Raises:
-        ValueError: for another shape or non-finite coordinates.
+        ValueError: for another shape, non-finite coordinates, or a ``k`` that is not 1 to 16.
     """
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"points must be [N,3], got {tuple(points.shape)}")
+    if not 1 <= k <= MAX_NEIGHBOURS:
+        raise ValueError(f"k must be 1 to {MAX_NEIGHBOURS}, got {k}")
     if not torch.isfinite(points).all():
         raise ValueError("points must be finite")
     points = points.detach().to(device="cpu", dtype=torch.float32).contiguous()

@@ -194,7 +194,9 @@ class Trainer:
     # between steps ----------------------------------------------------------------------------------------
 
     def _apply(self, edit: RowEdit) -> Edited:
-        kept = int(torch.unique(edit.source).numel())
+        survives = torch.zeros(edit.count_before, dtype=torch.bool, device=edit.source.device)
+        survives[edit.source] = True
+        kept = int(survives.sum())
         self.state.apply(edit)
         return Edited(self.state, edit.reason, edit.count_after - kept, edit.count_before - kept, edit.count_after)
 

@@ -65,6 +65,17 @@ def test_render_writes_the_views_asked_for(run, tmp_path, capsys):
     assert np.array_equal(read_png(truth), read_png(run / "renders" / "step_20" / "view_01_render.png"))
 
 
+def test_render_of_a_model_file_takes_its_views_from_a_capture(run, tmp_path, capsys):
+    ply = run / "point_cloud" / "iteration_20" / "point_cloud.ply"
+    assert main(["render", str(ply)]) == 2
+    assert "--scene" in capsys.readouterr().err
+    argv = ["render", str(ply), "--scene", str(run.parent / "tiny"), "-o", str(tmp_path / "out"), "-q"]
+    assert main(argv) == 0
+    (picture,) = capsys.readouterr().out.split()
+    ours = read_png(run / "renders" / "step_20" / "view_01_render.png")
+    assert np.abs(read_png(picture).astype(int) - ours).max() <= 1
+
+
 def test_render_names_unknown_views(run, capsys):
     assert main(["render", str(run), "--views", "obrit"]) == 2
     assert "orbit" in capsys.readouterr().err

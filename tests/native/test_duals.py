@@ -20,6 +20,8 @@ FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-fno-math-errno", "-pthread"
 SPLATS = 11
 GROUPS = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest", "features", "background", "camera")
 TAILS = {"means": 3, "quats": 4, "log_scales": 3, "logit_opacities": 1, "sh0": 3, "features": 2}
+ROUNDING = 2e-7
+"""Of a central difference: some 1e3 double roundings of a loss of size 1e2, over twice the step of 1e-6."""
 CLASSIC = {"dilation": 0.3, "compensate": 0}
 AA = {"dilation": 0.3, "compensate": 1}
 MIP = {"dilation": 0.1, "compensate": 1}
@@ -33,7 +35,7 @@ CASES = {
     "aa-sh2-filter3d-off_center-wide": {**AA, "degree": 2, "filter3d": 1, "off_center": 1, "wide": 1, "seed": 7},
     "mip-sh1-off_center": {**MIP, "degree": 1, "off_center": 1, "seed": 8},
     "mip-sh3-filter3d-wide": {**MIP, "degree": 3, "filter3d": 1, "wide": 1, "seed": 9},
-    "mip-sh0-filter3d-opaque-wide": {**MIP, "degree": 0, "filter3d": 1, "opaque": 5, "wide": 1, "seed": 10},
+    "mip-sh0-filter3d-opaque-wide": {**MIP, "degree": 0, "filter3d": 1, "opaque": 12, "wide": 1, "seed": 10},
 }
 
 
@@ -110,7 +112,7 @@ def test_dual_numbers_equal_finite_differences(name: str, derivatives) -> None:
         pairs = [(forward, slope) for word, _, _, forward, _, slope in smooth if word == group]
         size = _rms([forward for forward, _ in pairs])
         for forward, slope in pairs:
-            assert slope == pytest.approx(forward, rel=1e-5, abs=1e-5 * size), group
+            assert slope == pytest.approx(forward, rel=1e-5, abs=1e-5 * size + ROUNDING), group
 
 
 def _rms(values: list[float]) -> float:

@@ -47,6 +47,8 @@ def run(argv: Sequence[str]) -> int:
 
     say = (lambda _: None) if args.quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     target = Path(args.run or args.run_flag)
+    if target.is_file() and args.scene is None:
+        raise UsageError(f"{target} is a model file; name the capture that gives the views with --scene")
     if target.is_dir() or args.scene is None:
         config = run_config(target, settings)
     else:
