@@ -38,12 +38,15 @@ def choose_device(render: RenderConfig, say: Callable[[str], None]) -> tuple[tor
 
 
 def prepare_process(threads: int) -> None:
-    """Limit torch and the native core to ``threads`` CPU threads (0 = one per core); keep freed memory at hand."""
+    """Give the native core ``threads`` CPU threads (0 = one per core); keep freed memory at hand.
+
+    Torch gets one: its sums and exponentials round differently on another number of threads, and what is left to it
+    is small. The native core gives the same bits on any number.
+    """
     if threads < 0:
         raise UserError(f"render.threads = {threads} does not fit: it must be 0 (one per core) or more")
     from splat.native import ops
 
     ops.keep_memory()
-    if threads:
-        torch.set_num_threads(threads)
-        ops.set_threads(threads)
+    ops.set_threads(threads)
+    torch.set_num_threads(1)

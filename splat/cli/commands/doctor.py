@@ -22,7 +22,7 @@ For everything missing it gives the command that adds it.
   --strict   exit code 2 when something that training needs is missing
 """
 GOOD, OPTIONAL, MISSING = "ok", "--", "!!"
-_PACKAGES = ("torch", "numpy", "cv2", "cffi", "safetensors", "plyfile", "tyro", "viser")
+_PACKAGES = ("torch", "numpy", "cv2", "cffi", "safetensors", "plyfile", "viser")
 _DISTRIBUTIONS = {"cv2": "opencv-python-headless"}
 
 
