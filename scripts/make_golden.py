@@ -130,7 +130,7 @@ def write(golden: Golden) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="only say how far today's numbers are from the stored ones")
+    parser.add_argument("--check", action="store_true", help="write nothing: only say how far the numbers are off")
     arguments = parser.parse_args()
     golden = compute()
     if (FOLDER / NAME).is_file():

@@ -24,7 +24,7 @@ class _Photometric(torch.autograd.Function):
     """Loss and gradient in one native pass; the gradient is scaled when backward asks for it."""
 
     @staticmethod
-    def forward(ctx, color, target, mask, ssim_weight, terms):  # noqa: ANN001, ANN205
+    def forward(ctx, color, target, mask, ssim_weight, terms):  # noqa: PLR0917 - autograd passes by position
         cameras, height, width = color.shape[0], color.shape[1], color.shape[2]
         planar = color.detach().permute(0, 3, 1, 2).contiguous()  # no copy for our rasterizer's output
         grad = torch.empty_like(planar) if color.requires_grad else None
@@ -41,7 +41,7 @@ class _Photometric(torch.autograd.Function):
         return color.new_tensor(sum(t[0] for t in terms) / cameras)
 
     @staticmethod
-    def backward(ctx, upstream):  # noqa: ANN001, ANN205
+    def backward(ctx, upstream):
         (grad,) = ctx.saved_tensors
         scale = float(upstream) / ctx.cameras
         if scale != 1.0:

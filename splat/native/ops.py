@@ -15,7 +15,7 @@ MAX_NEIGHBOURS = 16
 """kMaxNeighbours of cuda/cpu/knn.cpp."""
 
 
-def pointer(tensor: Tensor | None, ctype: str = "void *"):  # noqa: ANN201 - a cffi object
+def pointer(tensor: Tensor | None, ctype: str = "void *"):  # -> a cffi object
     """The address of a contiguous CPU tensor; NULL for None."""
     ffi = cpu_library().ffi
     if tensor is None:
@@ -81,11 +81,12 @@ def adam_step(
     count = param.numel()
     for name, tensor in (("grad", grad), ("m", m), ("v", v)):
         if tensor.numel() != count or tensor.dtype != param.dtype:
-            raise ValueError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}, param {tuple(param.shape)} {param.dtype}")
+            shapes = f"{tuple(tensor.shape)} {tensor.dtype}, param {tuple(param.shape)} {param.dtype}"
+            raise ValueError(f"{name} is {shapes}")
     check(
         cpu_library().lib.splat_cpu_adam(
-            dtype_code(param.dtype), count, pointer(param), pointer(grad), pointer(m), pointer(v), lr, beta1, beta2, eps,
-            step,
+            dtype_code(param.dtype), count, pointer(param), pointer(grad), pointer(m), pointer(v), lr, beta1, beta2,
+            eps, step,
         ),
         "adam",
     )

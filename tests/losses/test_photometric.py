@@ -246,8 +246,8 @@ def _bad(**change) -> dict:
         _bad(color=torch.zeros(0, 4, 5, 3), target=torch.zeros(0, 4, 5, 3, dtype=torch.uint8), mask=None),
         _bad(color=torch.zeros(1, 0, 5, 3), target=torch.zeros(1, 0, 5, 3, dtype=torch.uint8), mask=None),
     ],
-    ids=["3d", "4-channels", "sizes-differ", "float16", "int", "float-target", "more-targets", "mask-turned", "bool-mask",
-         "more-masks", "4d-mask", "no-camera", "no-pixel"],
+    ids=["3d", "4-channels", "sizes-differ", "float16", "int", "float-target", "more-targets", "mask-turned",
+         "bool-mask", "more-masks", "4d-mask", "no-camera", "no-pixel"],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(arguments: dict) -> None:
     with pytest.raises(ValueError, match=r"color|target|mask|dtype"):

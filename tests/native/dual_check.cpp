@@ -130,7 +130,8 @@ Scene make_scene(Settings& s) {
 // One render in one number type, with the memory it needs.
 template <class P> struct Pass {
   std::vector<P> group[kGroups], filter3d, records, color, final_T, expected, median, features, slot_stats;
-  std::vector<uint32_t> depth_keys, rect_tiles, order, slot_begin, slot_count, tile_begin, instance_splat, instance_slot;
+  std::vector<uint32_t> depth_keys, rect_tiles, order, slot_begin, slot_count, tile_begin;
+  std::vector<uint32_t> instance_splat, instance_slot;
   splat_rows rows{};
   MovingView view{};
   splat_projected projected{};
@@ -250,7 +251,8 @@ void print_coverage(const Pass<double>& pass) {
   const View<double> view = make_view<double>(pass.view);
   for (int64_t i = 0; i < kSplats; ++i) {
     if (pass.slot_count[i] == 0) continue;
-    const auto o = project_gaussian<double, double>(load_row<double>(pass.rows, i), view, pass.rows.filter3d != nullptr);
+    const bool filtered = pass.rows.filter3d != nullptr;
+    const auto o = project_gaussian<double, double>(load_row<double>(pass.rows, i), view, filtered);
     clamped += o.tx != o.p[0] * o.inv_z || o.ty != o.p[1] * o.inv_z;
     opaque += o.opacity_eff > kAlphaMax;
     dark += pass.records[i * SPLAT_RECORD + kColor + 1] == 0;

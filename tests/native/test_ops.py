@@ -241,7 +241,7 @@ def test_no_library_says_what_was_tried_and_how_to_mend_it(load, tmp_path: Path)
 def test_a_broken_library_is_named_and_the_next_one_loads(load, tmp_path: Path) -> None:
     broken = tmp_path / library._file_name("splat_cpu")
     broken.write_bytes(b"not a library")
-    with pytest.raises(library.NativeLibraryError, match="not a library|invalid|too short|header"):
+    with pytest.raises(library.NativeLibraryError, match=r"not a library|invalid|too short|header"):
         load(tmp_path)
     good = Path(str(ops.info()["path"])).parent
     assert load(tmp_path, good).path.parent == good
