@@ -67,6 +67,23 @@ void gather(const splat_rows& rows, const splat_bins& bins, const S* slots, int 
   });
 }
 
+// Sum over pixels of cotangent times transmittance, row by row so that the order of additions is fixed.
+template <class S> void background_gradient(const splat_view& view, const S* color, const S* final_T, double* out) {
+  const int64_t plane = int64_t(view.width) * view.height;
+  std::vector<double> rows(size_t(3) * view.height);
+  parallel_for(3 * int64_t(view.height), [&](int64_t i) {
+    const int64_t channel = i / view.height, y = i % view.height;
+    double sum = 0;
+    for (int x = 0; x < view.width; ++x)
+      sum += double(color[channel * plane + y * view.width + x]) * double(final_T[y * view.width + x]);
+    rows[i] = sum;
+  });
+  for (int c = 0; c < 3; ++c) {
+    out[c] = 0;
+    for (int y = 0; y < view.height; ++y) out[c] += rows[size_t(c) * view.height + y];
+  }
+}
+
 int bits_of(int32_t x) { return __builtin_popcount(uint32_t(x)); }
 
 }  // namespace
@@ -146,6 +163,10 @@ int32_t splat_cpu_blend_backward(const splat_rows* rows, const splat_view* view,
   const Kernels& k = kernels_for(rows->dtype);
   const BlendTask task{rows, view, projected, bins, images, grads};
   parallel_for(tiles_of(*view), [&](int64_t t) { k.blend_backward(task, t); });
+  if (grads->background && rows->dtype == SPLAT_F64)
+    background_gradient(*view, (const double*)grads->color, (const double*)images->final_T, grads->background);
+  else if (grads->background)
+    background_gradient(*view, (const float*)grads->color, (const float*)images->final_T, grads->background);
   return SPLAT_OK;
 }
 

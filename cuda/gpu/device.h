@@ -12,6 +12,12 @@ namespace gpu {
 // Keeps the text "what: reason" for splat_cuda_error() and returns SPLAT_CUDA_ERROR.
 int32_t failed(cudaError_t error, const char* what);
 
+// Keeps a printf-formatted text of one's own and returns `status`.
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+int32_t refuse(int32_t status, const char* format, ...);
+
 }  // namespace gpu
 }  // namespace splat
 

@@ -60,14 +60,10 @@ def overview() -> str:
 
 
 def version() -> str:
-    """Version of the installed package; 'unknown' in a source tree that was never installed."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
+    """Version of the installed package."""
+    import splat
 
-    try:
-        return installed("splat")
-    except PackageNotFoundError:
-        return "unknown"
+    return splat.__version__
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -9,8 +9,8 @@ from typing import TextIO
 
 import torch
 
-from splat.config.build import config_text, effective
-from splat.config.devices import choose_device, prepare_process
+from splat.config.build import config_text, differences, effective, preset_config
+from splat.config.devices import choose_device, machine_name, prepare_process
 from splat.config.outputs import Outputs
 from splat.config.schema import TrainConfig
 from splat.densify.protocol import RefineContext
@@ -204,7 +204,9 @@ def start_record(parts: Parts, version: str) -> dict[str, object]:
         "scene": parts.scene.name, "protocol": dict(parts.scene.protocol), "device": str(parts.device),
         "rasterizer": parts.rasterizer.name, "seed": parts.config.seed, "version": version,
         "views_train": len(parts.scene.train_indices), "views_test": len(parts.scene.test_indices),
-        "total_steps": parts.config.steps,
+        "total_steps": parts.config.steps, "machine": machine_name(parts.device),
+        "changed": {key: was if isinstance(was, int | float | str | None) else str(was)
+                    for key, (_, was) in differences(parts.config, preset_config("default")).items()},
     }  # fmt: skip
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -50,3 +52,22 @@ def prepare_process(threads: int) -> None:
     ops.keep_memory()
     ops.set_threads(threads)
     torch.set_num_threads(1)
+
+
+def machine_name(device: torch.device) -> str:
+    """The processor that trains, as results tables name it."""
+    from splat.native import ops
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = ops.info()
+    return f"{_processor()}, {info['threads']} threads, {info['isa']}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -8,6 +8,7 @@ from pathlib import Path
 from splat.evaluate.views import Evaluation, evaluate_views, render_color, to_8bit, write_per_view
 from splat.io.cameras_json import write_cameras_json
 from splat.io.formats import write_model
+from splat.io.header import scene_header
 from splat.io.png import write_png
 from splat.render.types import Rasterizer
 from splat.scene.images import ImageStore
@@ -52,10 +53,7 @@ class Outputs:
 
     def export(self, state: TrainState) -> None:
         """``model.safetensors`` as trained, the PLY and the cameras in the capture's own frame."""
-        header = {
-            "world_from_input": self._scene.world_from_input.tolist(),
-            "provenance": {"scene": self._scene.name, "step": state.step},
-        }
+        header = scene_header(self._scene, step=state.step)
         write_model(state.model, self._run_dir / "model.safetensors", format="native", header=header)
         ply = self._run_dir / "point_cloud" / f"iteration_{state.step}" / "point_cloud.ply"
         write_model(state.model, ply, format="ply", header=header)

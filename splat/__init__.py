@@ -1,0 +1,14 @@
+"""Posed photos in, a Gaussian splat out. The command line is ``splat``; the library is these packages."""
+
+from __future__ import annotations
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module 'splat' has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("splat")
+    except PackageNotFoundError:  # run from a source tree
+        return "0+source"
