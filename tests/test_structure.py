@@ -136,7 +136,7 @@ def layer_of(part: str) -> int:
 
 def breaks_direction(found: Import) -> bool:
     source, target = part_of(found.source), part_of(found.target)
-    if target is None or source == target:
+    if target is None or source == target or found.target == "splat.__version__":  # below everything
         return False
     if target == "":  # a bare ``import splat`` says nothing of what is used
         return True

@@ -61,9 +61,9 @@ def overview() -> str:
 
 def version() -> str:
     """Version of the installed package."""
-    import splat
+    from splat import __version__
 
-    return splat.__version__
+    return __version__
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -7,7 +7,7 @@ from helpers import make_tiny_scene
 from splat.cli.main import main
 from splat.io.png import read_png
 
-SHORT = ["--preset", "cpu", "--steps", "24", "--device", "cpu", "--no-viewer"]
+SHORT = ["--preset", "default", "--steps", "24", "--device", "cpu", "--no-viewer"]
 # Long enough for two refinements, which change the number of splats.
 GROWING = ["--preset", "cpu", "--steps", "60", "--max-splats", "70", "--densifier.refine-stop", "3000", "-q"]
 
@@ -103,7 +103,7 @@ def test_resuming_past_the_end_says_that_schedules_were_re_derived(tiny_scene, c
 def test_what_cannot_change_on_resume_is_named(tiny_scene, capsys):
     assert main(["train", str(tiny_scene), "-o", "run", *SHORT, "-q"]) == 0
     for flags, reason in ((["--seed", "9"], "seed cannot change"), (["--densifier", "mcmc"], "densifier"),
-                          (["-o", "other"], "--output"), (["--preset", "cpu"], "--preset")):  # fmt: skip
+                          (["-o", "other"], "--output"), (["--preset", "fast"], "--preset")):  # fmt: skip
         assert main(["train", "--resume", "run", *flags]) == 2
         assert reason in capsys.readouterr().err
 

@@ -105,8 +105,8 @@ def test_no_stretched_step_becomes_zero_and_zero_stays_off():
 
 def test_differences_name_what_changed_and_nothing_else():
     base = preset_config("cpu")
-    changed = replace(base, steps=5, capture="/somewhere", densifier=replace(base.densifier, children=3))
-    assert differences(changed, base) == {"steps": (5, base.steps), "densifier.children": (3, 2)}
+    changed = replace(base, steps=5, capture="/somewhere", densifier=replace(base.densifier, growth=2.0))
+    assert differences(changed, base) == {"steps": (5, base.steps), "densifier.growth": (2.0, base.densifier.growth)}
     assert differences(base, base) == {}
 
 

@@ -14,8 +14,8 @@ def test_counts_what_is_kept():
     assert estimate.splats == 80_000
     assert estimate.rows == 80_000 * floats * 4 * 4
     full = 4 * 100 * 50 * 3
-    assert estimate.images == full + full // 4 + full // 16
-    assert estimate_memory(preset_config("cpu"), SCENE, cache_bytes=7).images == 7 + full // 4 + full // 16
+    assert estimate.images == full + full // 4
+    assert estimate_memory(preset_config("cpu"), SCENE, cache_bytes=7).images == 7 + full // 4
 
 
 def test_without_a_budget_the_points_or_the_densifier_give_a_guess():

@@ -13,6 +13,8 @@ from torch import Tensor
 from splat.errors import UserError
 from splat.native import library, ops
 
+ROOT = Path(__file__).resolve().parents[2]
+
 ISAS = tuple(str(ops.info()["isas"]).split())
 LENGTHS = (0, 1, 15, 16, 17, 100_003)
 ADAM = {"lr": 3e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-15}
@@ -241,6 +243,7 @@ def test_no_library_says_what_was_tried_and_how_to_mend_it(load, tmp_path: Path)
 def test_a_broken_library_is_named_and_the_next_one_loads(load, tmp_path: Path) -> None:
     broken = tmp_path / library._file_name("splat_cpu")
     broken.write_bytes(b"not a library")
+    (tmp_path / "splat.h").write_bytes((ROOT / "cuda" / "include" / "splat.h").read_bytes())
     with pytest.raises(library.NativeLibraryError, match=r"not a library|invalid|too short|header"):
         load(tmp_path)
     good = Path(str(ops.info()["path"])).parent
