@@ -94,10 +94,10 @@ def test_resuming_past_the_end_says_that_schedules_were_re_derived(tiny_scene, c
     capsys.readouterr()
     assert main(["train", "--resume", "--iterations", "40"]) == 0
     out, err = capsys.readouterr()
-    assert out == "runs/tiny/cpu\n"
+    assert out == "runs/tiny/default\n"
     assert "steps = 40 (was 24)" in err and "schedules re-derived for 40 steps" in err
-    assert Path("runs/tiny/cpu/point_cloud/iteration_40/point_cloud.ply").exists()
-    assert [record["step"] for record in records(Path("runs/tiny/cpu"), "finish")] == [24, 40]
+    assert Path("runs/tiny/default/point_cloud/iteration_40/point_cloud.ply").exists()
+    assert [record["step"] for record in records(Path("runs/tiny/default"), "finish")] == [24, 40]
 
 
 def test_what_cannot_change_on_resume_is_named(tiny_scene, capsys):
@@ -122,11 +122,11 @@ def test_a_damaged_newest_checkpoint_costs_steps_not_the_run(tiny_scene, capsys)
 def test_default_folders_are_fresh_and_a_used_one_is_refused(tiny_scene, capsys):
     for _ in range(2):
         assert main(["train", str(tiny_scene), *SHORT, "-q"]) == 0
-    assert capsys.readouterr().out == "runs/tiny/cpu\nruns/tiny/cpu-2\n"
-    assert main(["train", str(tiny_scene), "-o", "runs/tiny/cpu", *SHORT]) == 2
+    assert capsys.readouterr().out == "runs/tiny/default\nruns/tiny/default-2\n"
+    assert main(["train", str(tiny_scene), "-o", "runs/tiny/default", *SHORT]) == 2
     err = capsys.readouterr().err
     assert "--resume" in err and "--overwrite" in err and len(err.splitlines()) == 1
-    assert main(["train", str(tiny_scene), "-o", "runs/tiny/cpu", "--overwrite", *SHORT, "-q"]) == 0
+    assert main(["train", str(tiny_scene), "-o", "runs/tiny/default", "--overwrite", *SHORT, "-q"]) == 0
 
 
 def test_names_of_other_trainers_work(tiny_scene, capsys):
