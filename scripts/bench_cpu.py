@@ -21,6 +21,8 @@ import torch
 from splat.geometry.camera import Camera
 from splat.model.render_inputs import RenderInputs
 from splat.native import ops
+from splat.native.backend import backend_of
+from splat.render.native_cpu import CpuView
 from splat.render.native_view import ImageGrads, NativeView, RowGrads
 from splat.render.types import CameraBatch, RenderOptions
 
@@ -32,15 +34,18 @@ FIELDS = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest")
 OPS_FORWARD, OPS_BACKWARD, OPS_PER_CYCLE, GIGAHERTZ = 20, 38, 3.0, 3.7
 
 
-def synthetic(count: int, width: int, height: int, size_px: float, seed: int) -> tuple[RenderInputs, CameraBatch]:
-    """Splats spread over the frustum between depths 2 and 10, log-normal sizes with a median of ``size_px``."""
+def synthetic(
+    count: int, width: int, height: int, size_px: float, seed: int, *, spread: float = 1.1
+) -> tuple[RenderInputs, CameraBatch]:
+    """Splats over ``spread`` times the picture's width and height at depths 2 to 10, log-normal sizes with a median of
+    ``size_px``."""
     import numpy as np
 
     random = torch.Generator().manual_seed(seed)
     focal = 0.9 * width
     z = 2 + 8 * torch.rand(count, generator=random)
-    x = (torch.rand(count, generator=random) - 0.5) * 1.1 * width / focal * z
-    y = (torch.rand(count, generator=random) - 0.5) * 1.1 * height / focal * z
+    x = (torch.rand(count, generator=random) - 0.5) * spread * width / focal * z
+    y = (torch.rand(count, generator=random) - 0.5) * spread * height / focal * z
     base = torch.log(size_px * z / focal)
     inputs = RenderInputs(
         means=torch.stack([x, y, z], 1),
@@ -73,10 +78,11 @@ class Step:
             marks.append(time.perf_counter())
 
         x = self.inputs
-        view = NativeView(x, self.cameras, 0, RenderOptions())
+        view = CpuView(backend_of("cpu"), x, self.cameras, 0, RenderOptions())
         view.lib.splat_cpu_project(view.rows, view.view, view.projected)
         mark()
-        self.capacity = max(self.capacity, view.project_and_bin(self.capacity))
+        view.project_and_bin(self.capacity)
+        self.capacity = max(self.capacity, view.settle())
         mark()
         images = view.blend(torch.zeros(3), None)
         mark()
@@ -108,15 +114,15 @@ class Step:
 class _Timed:
     """The library, noting when the blend's backward pass ended."""
 
-    def __init__(self, lib, split: list[float]) -> None:  # noqa: ANN001
+    def __init__(self, lib, split: list[float]) -> None:
         self._lib, self._split = lib, split
 
-    def __getattr__(self, name: str):  # noqa: ANN204
+    def __getattr__(self, name: str):
         call = getattr(self._lib, name)
         if name != "splat_cpu_blend_backward":
             return call
 
-        def timed(*args):  # noqa: ANN002, ANN202
+        def timed(*args):
             result = call(*args)
             self._split.append(time.perf_counter())
             return result

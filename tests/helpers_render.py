@@ -8,10 +8,8 @@ there, seldom, and to both sides alike.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, field, fields, replace
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -76,9 +74,7 @@ class Drawn:
 
 
 def native_rasterizer():
-    """The native rasterizer; the test skips only while its module does not exist at all."""
-    if importlib.util.find_spec("splat.render.native_rasterizer") is None:
-        pytest.skip("splat.render.native_rasterizer does not exist yet")
+    """The native rasterizer, which loads its library."""
     from splat.render.native_rasterizer import NativeRasterizer
 
     return NativeRasterizer()
@@ -181,36 +177,42 @@ def random_cotangents(scene: SceneTensors, *, seed: int = 7, doubt: Doubt | None
 
 
 def draw(
-    rasterizer, scene: SceneTensors, dtype: torch.dtype, cotangents: dict[str, Tensor] | None = None
-) -> Drawn:
-    """Render a copy of the scene in ``dtype`` and, with ``cotangents``, run backward."""
+    rasterizer, scene: SceneTensors, dtype: torch.dtype, cotangents: dict[str, Tensor] | None = None,
+    *, device: str = "cpu",
+) -> Drawn:  # fmt: skip
+    """Render a copy of the scene in ``dtype`` on ``device`` and, with ``cotangents``, run backward. What comes back
+    is on the CPU."""
     leaves: dict[str, Tensor] = {}
     learn = cotangents is not None
     for each in fields(scene.inputs):
         value = getattr(scene.inputs, each.name)
         if isinstance(value, Tensor):
-            leaves[each.name] = value.to(dtype).clone().requires_grad_(learn and each.name != "filter3d")
-    poses = scene.cameras.camera_from_world.to(dtype).clone().requires_grad_(learn)
-    options = replace(scene.options, pixel_weights=_cast(scene.options.pixel_weights, dtype))
+            leaves[each.name] = value.to(device, dtype).clone().requires_grad_(learn and each.name != "filter3d")
+    poses = scene.cameras.camera_from_world.to(device, dtype).clone().requires_grad_(learn)
+    weights = scene.options.pixel_weights
+    options = replace(scene.options, pixel_weights=None if weights is None else weights.to(device, dtype))
     if options.background is not None:
-        options = replace(options, background=options.background.to(dtype).clone().requires_grad_(learn))
-    cameras = replace(scene.cameras, camera_from_world=poses, K=scene.cameras.K.to(dtype))
+        options = replace(options, background=options.background.to(device, dtype).clone().requires_grad_(learn))
+    cameras = replace(scene.cameras, camera_from_world=poses, K=scene.cameras.K.to(device, dtype))
     output = rasterizer.render(RenderInputs(**leaves), cameras, options)
     if not learn:
-        return Drawn(output)
+        return Drawn(_on_cpu(output))
     leaves["camera_from_world"] = poses
     if options.background is not None:
         leaves["background"] = options.background
     pictures = {name: getattr(output, name) for name in IMAGES if getattr(output, name) is not None}
-    loss = sum((picture * cotangents[name].to(dtype)).sum() for name, picture in pictures.items())
+    loss = sum((picture * cotangents[name].to(device, dtype)).sum() for name, picture in pictures.items())
     if loss.requires_grad:
         loss.backward()
     gradients = {k: torch.zeros_like(v) if v.grad is None else v.grad for k, v in leaves.items() if v.requires_grad}
-    return Drawn(output, gradients)
+    return Drawn(_on_cpu(output), {name: gradient.cpu() for name, gradient in gradients.items()})
 
 
-def _cast(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    return None if tensor is None else tensor.to(dtype)
+def _on_cpu(part):
+    """A dataclass of tensors (and of such dataclasses) moved to the CPU."""
+    values = {each.name: getattr(part, each.name) for each in fields(part)}
+    moved = {k: v.cpu() if isinstance(v, Tensor) else _on_cpu(v) for k, v in values.items() if v is not None}
+    return replace(part, **moved)
 
 
 @dataclass(frozen=True, eq=False)

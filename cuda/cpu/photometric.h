@@ -1,19 +1,14 @@
 // (1 - lambda) L1 + lambda (1 - SSIM) and its gradient, a channel and a band of rows per task.
 //
-// SSIM of Wang et al. 2004 with the field's window: 11 x 11 Gaussian, sigma 1.5, zero padding, C1 = 0.01^2,
-// C2 = 0.03^2. A mask w replaces what is ignored by the target (x' = w x + (1 - w) y) and weights the map.
+// SSIM as in math/ssim.h. A mask w replaces what is ignored by the target (x' = w x + (1 - w) y) and weights the map.
 #pragma once
-#include "../math/real.h"
+#include "../math/ssim.h"
 #include "kernels.h"
 
 namespace splat {
 inline namespace SPLAT_ISA {
 
-constexpr int kRadius = 5, kTaps = 11, kMaxWidth = 16384;
-constexpr double kWindow[kTaps] = {0.00102838008447911, 0.00759875813523919, 0.03600077212843083, 0.10936068950970002,
-                                   0.21300553771125369, 0.26601172486179436, 0.21300553771125369, 0.10936068950970002,
-                                   0.03600077212843083, 0.00759875813523919, 0.00102838008447911};
-constexpr double kC1 = 0.01 * 0.01, kC2 = 0.03 * 0.03;
+constexpr int kMaxWidth = 16384;
 
 // Row buffers are padded by kPad on both sides so that taps and whole packs never leave them.
 constexpr int kPad = 32;
@@ -105,17 +100,11 @@ template <class P> void photometric_statistics_band(const PhotometricTask& t, in
       const P mx = convolve_column<P, S>(rows[0], x), my = convolve_column<P, S>(rows[1], x);
       const P exx = convolve_column<P, S>(rows[2], x), eyy = convolve_column<P, S>(rows[3], x);
       const P exy = convolve_column<P, S>(rows[4], x);
-      const P two = P(S(2));
-      const P a1 = fma(two * mx, my, P(S(kC1))), a2 = fma(two, nfma(mx, my, exy), P(S(kC2)));
-      const P b1 = fma(mx, mx, fma(my, my, P(S(kC1))));
-      const P b2 = nfma(mx, mx, exx) + nfma(my, my, eyy) + P(S(kC2));
-      const P ib1 = P(S(1)) / b1, ib2 = P(S(1)) / b2, ib = ib1 * ib2;
-      const P ssim = a1 * a2 * ib;
-      Lanes<P>::store(line.row(0) + x, ssim);
-      // Derivatives with respect to the filtered x, x^2 and x y.
-      Lanes<P>::store(line.row(1) + x, two * (my * (a2 - a1) * ib - ssim * mx * (ib1 - ib2)));
-      Lanes<P>::store(line.row(2) + x, -(ssim * ib2));
-      Lanes<P>::store(line.row(3) + x, two * a1 * ib);
+      const SsimPixel<P> ssim(mx, my, exx, eyy, exy);
+      Lanes<P>::store(line.row(0) + x, ssim.value);
+      Lanes<P>::store(line.row(1) + x, ssim.d_x);
+      Lanes<P>::store(line.row(2) + x, ssim.d_xx);
+      Lanes<P>::store(line.row(3) + x, ssim.d_xy);
     }
     const int64_t at = int64_t(y) * t.width;
     if (t.mask)

@@ -28,7 +28,8 @@
 #else
 
 #define SPLAT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-  ::splat_host::launch(#kernel, (kernel), (grid), (block), (shared_bytes), static_cast<cudaStream_t>(stream), ##__VA_ARGS__)
+  ::splat_host::launch(#kernel, (kernel), (grid), (block), (shared_bytes), static_cast<cudaStream_t>(stream), \
+                       ##__VA_ARGS__)
 
 #define SPLAT_SHARED(type, name, count)                  \
   using name##_array_ = type[count];                     \

@@ -27,9 +27,14 @@ SPLAT_HD float nfma(float a, float b, float c) { return std::fma(-a, b, c); }
 SPLAT_HD double nfma(double a, double b, double c) { return std::fma(-a, b, c); }
 SPLAT_HD float sqrt_(float a) { return std::sqrt(a); }
 SPLAT_HD double sqrt_(double a) { return std::sqrt(a); }
+#if defined(__CUDA_ARCH__)  // one instruction each, good to a unit in the last place or two; tiny results become 0
+SPLAT_HD float rcp_(float a) { float r; asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(a)); return r; }
+SPLAT_HD float exp2_(float a) { float r; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(a)); return r; }
+#else
 SPLAT_HD float rcp_(float a) { return 1.0f / a; }
-SPLAT_HD double rcp_(double a) { return 1.0 / a; }
 SPLAT_HD float exp2_(float a) { return std::exp2(a); }
+#endif
+SPLAT_HD double rcp_(double a) { return 1.0 / a; }
 SPLAT_HD double exp2_(double a) { return std::exp2(a); }
 SPLAT_HD float log2_(float a) { return std::log2(a); }
 SPLAT_HD double log2_(double a) { return std::log2(a); }
@@ -39,6 +44,22 @@ SPLAT_HD float min_(float a, float b) { return a < b ? a : b; }
 SPLAT_HD double min_(double a, double b) { return a < b ? a : b; }
 SPLAT_HD float max_(float a, float b) { return a > b ? a : b; }
 SPLAT_HD double max_(double a, double b) { return a > b ? a : b; }
+// A product that is rounded before it is added to anything: what several kernels must find alike cannot be left to
+// the compiler, which fuses here and not there.
+#if defined(__CUDA_ARCH__)
+SPLAT_HD float mul_(float a, float b) { return __fmul_rn(a, b); }
+SPLAT_HD double mul_(double a, double b) { return __dmul_rn(a, b); }
+#else
+SPLAT_HD float mul_(float a, float b) { return a * b; }
+SPLAT_HD double mul_(double a, double b) { return a * b; }
+#endif
+// For numbers that are not NaN: then the device has one instruction for each.
+template <class R> SPLAT_HD R min_number(R a, R b) { return min_(a, b); }
+template <class R> SPLAT_HD R max_number(R a, R b) { return max_(a, b); }
+#if defined(__CUDA_ARCH__)
+SPLAT_HD float min_number(float a, float b) { return fminf(a, b); }
+SPLAT_HD float max_number(float a, float b) { return fmaxf(a, b); }
+#endif
 SPLAT_HD bool lt(float a, float b) { return a < b; }
 SPLAT_HD bool lt(double a, double b) { return a < b; }
 SPLAT_HD bool ge(float a, float b) { return a >= b; }

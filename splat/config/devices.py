@@ -32,9 +32,9 @@ def choose_device(render: RenderConfig, say: Callable[[str], None]) -> tuple[tor
     if render.rasterizer in ("auto", "native"):
         try:
             return CUDA, choose(CUDA, "native", options=options)
-        except UserError:
+        except UserError as error:
             if render.device == "auto":
-                say("a GPU is here, but this build draws on the CPU; --rasterizer gsplat uses the GPU")
+                say(f"a GPU is here, but the CPU draws ({error}); --rasterizer gsplat uses the GPU")
                 return CPU, choose(CPU, "native", options=options)
     return CPU, OnDevice(choose(CUDA, render.rasterizer, options=options), CUDA)
 

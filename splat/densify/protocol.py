@@ -36,8 +36,11 @@ class DensifyState:
 
     def apply(self, edit: RowEdit) -> None:
         """Move the tables as the edit moves the rows; fresh rows restart at zero."""
-        for name, table in self.tables.items():
-            self.tables[name] = edit.apply_to_stats(table)
+        self.tables = self.edited(edit)
+
+    def edited(self, edit: RowEdit) -> dict[str, Tensor]:
+        """The tables as ``apply`` would leave them; nothing changes yet."""
+        return {name: edit.apply_to_stats(table) for name, table in self.tables.items()}
 
     def restart(self) -> None:
         """Zero all tables."""

@@ -12,12 +12,12 @@ from splat.native import ops
 
 @dataclass(frozen=True, eq=False)
 class PhotometricLoss:
-    """The loss with its terms; ``l1`` and ``ssim`` are plain numbers for logs."""
+    """The loss with its terms; ``l1`` and ``ssim`` are for logs: plain numbers, on a GPU 0-dim tensors there."""
 
     total: Tensor
     """Scalar, differentiable."""
-    l1: float
-    ssim: float
+    l1: float | Tensor
+    ssim: float | Tensor
 
 
 class _Photometric(torch.autograd.Function):
@@ -28,7 +28,7 @@ class _Photometric(torch.autograd.Function):
         cameras, height, width = color.shape[0], color.shape[1], color.shape[2]
         planar = color.detach().permute(0, 3, 1, 2).contiguous()  # no copy for our rasterizer's output
         grad = torch.empty_like(planar) if color.requires_grad else None
-        scratch = torch.empty(9 * height * width, dtype=color.dtype)
+        scratch = planar.new_empty(9 * height * width)
         for c in range(cameras):
             terms.append(
                 ops.photometric(
@@ -38,13 +38,15 @@ class _Photometric(torch.autograd.Function):
             )
         ctx.save_for_backward(grad)
         ctx.cameras = cameras
-        return color.new_tensor(sum(t[0] for t in terms) / cameras)
+        total = sum(t[0] for t in terms) / cameras
+        return total.to(color.dtype) if isinstance(total, Tensor) else color.new_tensor(total)
 
     @staticmethod
     def backward(ctx, upstream):
         (grad,) = ctx.saved_tensors
-        scale = float(upstream) / ctx.cameras
-        if scale != 1.0:
+        if upstream.device.type != "cpu":  # its value stays where it is
+            grad = grad * (upstream / ctx.cameras)
+        elif (scale := float(upstream) / ctx.cameras) != 1.0:
             grad = grad * scale
         return grad.permute(0, 2, 3, 1), None, None, None, None
 
@@ -72,7 +74,7 @@ def photometric_loss(
         raise ValueError("target and mask must be uint8")
     if mask is not None and tuple(mask.shape) != tuple(color.shape[:3]):
         raise ValueError(f"mask must be [C,H,W] = {tuple(color.shape[:3])}, got {tuple(mask.shape)}")
-    terms: list[tuple[float, float, float]] = []
+    terms: list[tuple[float | Tensor, ...]] = []
     target, mask = target.contiguous(), None if mask is None else mask.contiguous()
     total = _Photometric.apply(color, target, mask, ssim_weight, terms)
     return PhotometricLoss(total, sum(t[1] for t in terms) / len(terms), sum(t[2] for t in terms) / len(terms))

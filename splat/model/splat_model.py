@@ -54,13 +54,13 @@ class SplatModel:
         unknown = sorted(set(edit.values) - set(self.rows))
         if unknown:
             raise ValueError(f"row edit '{edit.reason}' sets {unknown}, the model has {sorted(self.rows)}")
-        for name, table in self.rows.items():
-            detached = table.detach()
-            edited = edit.apply_to(detached, name)
-            if edited is not detached:
-                self.rows[name] = edited.requires_grad_(table.requires_grad)
-        if self.filter3d is not None:
-            self.filter3d = edit.apply_to(self.filter3d)
+        plain = {name: table.detach() for name, table in self.rows.items()}
+        edited = {name: edit.apply_to(table, name) for name, table in plain.items()}
+        filter3d = None if self.filter3d is None else edit.apply_to(self.filter3d)
+        for name, table in edited.items():  # all or nothing: above, memory may run out
+            if table is not plain[name]:
+                self.rows[name] = table.requires_grad_(self.rows[name].requires_grad)
+        self.filter3d = filter3d
 
     def detached(self) -> SplatModel:
         """A copy that shares no memory, for files and viewers."""

@@ -6,6 +6,7 @@ cffi, so that a signature stands in one place.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from typing import Any
 from splat.errors import UserError
 
 ABI_VERSION = 1
+BUILD_CUDA = (
+    "build it with 'pip install .' in the source tree where nvcc is on PATH, or with "
+    "'SPLAT_CUDA_WHEELS=1 pip install .' (fetches NVIDIA's compiler from PyPI)"
+)
 
 
 class NativeLibraryError(UserError):
@@ -40,13 +45,17 @@ def _file_name(stem: str) -> str:
 
 
 def _folders() -> list[Path]:
-    """Where a library may lie: beside this module, in an editable install's build tree, in a source build."""
+    """Where a library may lie: the folder named by SPLAT_LIBRARIES (a prebuilt one that was carried here), beside
+    this module, in an editable install's build tree, in a source build."""
     here = Path(__file__).resolve().parent
     source = here.parents[1]
-    folders = [here]
+    folders = [Path(os.environ["SPLAT_LIBRARIES"])] if os.environ.get("SPLAT_LIBRARIES") else []
+    folders.append(here)
     # An editable install leaves the library in site-packages while this file runs from the source tree.
     folders += [Path(entry) / "splat" / "native" for entry in sys.path if entry]
-    folders += sorted((source / "build").glob("*")) if (source / "cuda").is_dir() else []
+    if (source / "cuda").is_dir():
+        for build in sorted((source / "build").glob("*")):
+            folders += [build, build / "cuda"]
     return list(dict.fromkeys(folders))
 
 
@@ -72,30 +81,50 @@ def cpu_library() -> NativeLibrary:
     Raises:
         NativeLibraryError: when it is missing, cannot be loaded, or is of another version than this package.
     """
+    return _found(
+        "splat_cpu",
+        "the native core cannot be loaded; build it with 'pip install .' in the source tree (needs a C++ compiler: "
+        "'apt-get install g++', 'dnf install gcc-c++' or 'xcode-select --install')",
+    )
+
+
+@cache
+def cuda_library() -> NativeLibrary:
+    """The CUDA core. It loads on a machine without GPU and driver; ``splat.native.cuda.absent`` asks for those.
+
+    Raises:
+        NativeLibraryError: when it is missing, cannot be loaded, or is of another version than this package.
+    """
+    return _found("splat_cuda", f"the CUDA library is not built; {BUILD_CUDA}")
+
+
+def open_library(path: Path) -> NativeLibrary:
+    """The library in this very file; NativeLibraryError with what stands in the way."""
     from cffi import FFI
 
-    name, tried = _file_name("splat_cpu"), []
+    if not path.is_file():
+        raise NativeLibraryError(f"{path}: not there")
+    header = _header_for(path)
+    if header is None:
+        raise NativeLibraryError(f"{path}: no splat.h beside it")
+    ffi = FFI()
+    ffi.cdef(_declarations(header.read_text(encoding="utf8")))
+    try:
+        lib = ffi.dlopen(str(path))
+        version = lib.splat_abi_version()
+    except (OSError, AttributeError) as error:
+        raise NativeLibraryError(f"{path}: {error}") from error
+    if version != ABI_VERSION:
+        raise NativeLibraryError(f"{path}: version {version}, this package needs {ABI_VERSION}")
+    return NativeLibrary(ffi, lib, path)
+
+
+def _found(stem: str, advice: str) -> NativeLibrary:
+    """The first that can be opened; the error names every place that was tried."""
+    tried = []
     for folder in _folders():
-        path = folder / name
-        if not path.is_file():
-            tried.append(f"{path}: not there")
-            continue
-        header = _header_for(path)
-        if header is None:
-            tried.append(f"{path}: no splat.h beside it")
-            continue
-        ffi = FFI()
-        ffi.cdef(_declarations(header.read_text(encoding="utf8")))
         try:
-            lib = ffi.dlopen(str(path))
-        except OSError as error:
-            tried.append(f"{path}: {error}")
-            continue
-        if lib.splat_abi_version() != ABI_VERSION:
-            tried.append(f"{path}: version {lib.splat_abi_version()}, this package needs {ABI_VERSION}")
-            continue
-        return NativeLibrary(ffi, lib, path)
-    raise NativeLibraryError(
-        "the native core cannot be loaded; build it with 'pip install .' in the source tree (needs a C++ compiler: "
-        "'apt-get install g++', 'dnf install gcc-c++' or 'xcode-select --install'). Tried: " + "; ".join(tried)
-    )
+            return open_library(folder / _file_name(stem))
+        except NativeLibraryError as error:
+            tried.append(str(error))
+    raise NativeLibraryError(f"{advice}. Tried: " + "; ".join(tried))

@@ -8,37 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from splat.native.backend import backend_of
 from splat.native.library import cpu_library
 
-DTYPES = {torch.float32: 0, torch.float64: 1}
 MAX_NEIGHBOURS = 16
 """kMaxNeighbours of cuda/cpu/knn.cpp."""
-
-
-def pointer(tensor: Tensor | None, ctype: str = "void *"):  # -> a cffi object
-    """The address of a contiguous CPU tensor; NULL for None."""
-    ffi = cpu_library().ffi
-    if tensor is None:
-        return ffi.NULL
-    if tensor.device.type != "cpu" or not tensor.is_contiguous():
-        raise ValueError(f"expected a contiguous CPU tensor, got {tensor.device}, strides {tensor.stride()}")
-    return ffi.cast(ctype, tensor.data_ptr())
-
-
-def dtype_code(dtype: torch.dtype) -> int:
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype} is not supported; use one of {sorted(map(str, DTYPES))}")
-    return DTYPES[dtype]
-
-
-def check(status: int, operation: str) -> int:
-    """Turn a negative or non-zero status into an exception; pass counts through."""
-    if status < 0:
-        status = -status
-    elif operation == "bin" or status == 0:
-        return status
-    reason = {1: "an argument is out of range", 2: "more than 2^31 splat-tile pairs in one view"}
-    raise RuntimeError(f"native {operation}: {reason.get(status, f'status {status}')}")
+MORTON_BITS = 21
+"""Bits per axis of a Morton code, as in cuda/gpu/morton.cu."""
 
 
 def info() -> dict[str, str | int]:
@@ -81,19 +57,25 @@ def adam_step(
     count = param.numel()
     for name, tensor in (("grad", grad), ("m", m), ("v", v)):
         if tensor.numel() != count or tensor.dtype != param.dtype:
-            shapes = f"{tuple(tensor.shape)} {tensor.dtype}, param {tuple(param.shape)} {param.dtype}"
-            raise ValueError(f"{name} is {shapes}")
-    check(
-        cpu_library().lib.splat_cpu_adam(
-            dtype_code(param.dtype), count, pointer(param), pointer(grad), pointer(m), pointer(v), lr, beta1, beta2,
-            eps, step,
-        ),
-        "adam",
-    )
+            raise ValueError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}, param {tuple(param.shape)} {param.dtype}")
+        if tensor.device != param.device:
+            raise ValueError(f"{name} is on {tensor.device}, param on {param.device}")
+    backend = backend_of(param.device)
+    code, pointers = backend.dtype_code(param.dtype), [backend.pointer(tensor) for tensor in (param, grad, m, v)]
+    if not backend.is_cuda:
+        status = backend.lib.splat_cpu_adam(code, count, *pointers, lr, beta1, beta2, eps, step)
+    elif count:
+        with backend.on(param.device):
+            status = backend.lib.splat_cuda_adam(
+                count, *pointers, lr, beta1, beta2, eps, step, backend.ffi.NULL, backend.stream(param.device)
+            )
+    else:
+        return
+    backend.check(status, "adam")
 
 
 def knn_mean_sq_dist(points: Tensor, k: int = 3) -> Tensor:  # [N,3] -> [N]
-    """Mean of the squared distances to the ``k`` nearest other points; 0 for a lone point.
+    """Mean of the squared distances to the ``k`` nearest other points; 0 for a lone point. On the device of ``points``.
 
     Raises:
         ValueError: for another shape, non-finite coordinates, or a ``k`` that is not 1 to 16.
@@ -104,25 +86,87 @@ def knn_mean_sq_dist(points: Tensor, k: int = 3) -> Tensor:  # [N,3] -> [N]
         raise ValueError(f"k must be 1 to {MAX_NEIGHBOURS}, got {k}")
     if not torch.isfinite(points).all():
         raise ValueError("points must be finite")
-    points = points.detach().to(device="cpu", dtype=torch.float32).contiguous()
-    out = torch.empty(points.shape[0])
-    lib = cpu_library().lib
-    check(lib.splat_cpu_knn(points.shape[0], pointer(points, "float *"), k, pointer(out, "float *")), "knn")
+    points = points.detach().to(dtype=torch.float32).contiguous()
+    count, backend = points.shape[0], backend_of(points.device)
+    out = torch.empty(count, device=points.device)
+    addresses = backend.pointer(points, "float *"), k, backend.pointer(out, "float *")
+    if not backend.is_cuda:
+        backend.check(backend.lib.splat_cpu_knn(count, *addresses), "knn")
+    elif count:
+        with backend.on(points.device):
+            scratch, _kept = backend.scratch(backend.lib.splat_cuda_knn_scratch(count), points.device)
+            backend.check(
+                backend.lib.splat_cuda_knn(count, *addresses, scratch, backend.stream(points.device)), "knn"
+            )
     return out
+
+
+def morton_order(means: Tensor) -> Tensor:  # [N,3] -> [N] int64
+    """Rows in Morton order of their means, so that neighbours in space are neighbours in memory."""
+    if means.ndim != 2 or means.shape[1] != 3:
+        raise ValueError(f"means must be [N,3], got {tuple(means.shape)}")
+    means = means.detach().to(dtype=torch.float32).contiguous()
+    count, backend = means.shape[0], backend_of(means.device)
+    if not backend.is_cuda or not count:
+        return _morton_order(means)
+    order = torch.empty(count, dtype=torch.int64, device=means.device)
+    with backend.on(means.device):
+        scratch, _kept = backend.scratch(backend.lib.splat_cuda_sort_scratch(count), means.device)
+        status = backend.lib.splat_cuda_morton(
+            count, backend.pointer(means, "float *"), backend.pointer(order, "int64_t *"), scratch,
+            backend.stream(means.device),
+        )  # fmt: skip
+    backend.check(status, "morton")
+    return order
+
+
+def _morton_order(means: Tensor) -> Tensor:  # [N,3] -> [N]
+    """The same in torch; rows that are not finite come first."""
+    if not means.shape[0]:
+        return torch.zeros(0, dtype=torch.int64, device=means.device)
+    finite = torch.isfinite(means).all(dim=1)
+    inside = torch.where(finite[:, None], means, means[finite][:1] if finite.any() else torch.zeros(1, 3))
+    low, high = inside.amin(0), inside.amax(0)
+    cells = (inside - low) / (high - low).amax().clamp_min(torch.finfo(torch.float32).tiny)
+    cells = (cells.double() * (2**MORTON_BITS - 1)).long().clamp(0, 2**MORTON_BITS - 1)
+    code = torch.zeros_like(cells[:, 0])
+    for bit in range(MORTON_BITS):
+        for axis in range(3):
+            code |= ((cells[:, axis] >> bit) & 1) << (3 * bit + axis)
+    return torch.sort(torch.where(finite, code, -1), stable=True).indices
 
 
 def photometric(
     color: Tensor, target: Tensor, mask: Tensor | None, *, ssim_weight: float, grad: Tensor | None, scratch: Tensor
-) -> tuple[float, float, float]:
-    """Planar ``color [3,H,W]`` against uint8 ``target [H,W,3]``: (total, l1, ssim); fills ``grad [3,H,W]``."""
-    native = cpu_library()
+) -> tuple[float, float, float] | tuple[Tensor, Tensor, Tensor]:
+    """Planar ``color [3,H,W]`` against uint8 ``target [H,W,3]``: (total, l1, ssim); fills ``grad [3,H,W]``.
+
+    On CUDA the three are tensors (0-dim, float64, on the device): nothing waits for them.
+    """
+    for name, tensor in (("target", target), ("mask", mask), ("grad", grad)):
+        if tensor is not None and tensor.device != color.device:
+            raise ValueError(f"{name} is on {tensor.device}, the picture on {color.device}")
+    backend = backend_of(color.device)
     _, height, width = color.shape
-    sums = native.ffi.new("double[3]")
-    check(
-        native.lib.splat_cpu_photometric(
-            dtype_code(color.dtype), width, height, pointer(color), pointer(target, "uint8_t *"),
-            pointer(mask, "uint8_t *"), ssim_weight, pointer(grad), pointer(scratch), sums,
-        ),
-        "photometric",
+    code = backend.dtype_code(color.dtype)
+    pictures = width, height, backend.pointer(color), backend.pointer(target, "uint8_t *"), backend.pointer(
+        mask, "uint8_t *"
     )
-    return sums[0], sums[1], sums[2]
+    if not backend.is_cuda:
+        sums = backend.ffi.new("double[3]")
+        status = backend.lib.splat_cpu_photometric(
+            code, *pictures, ssim_weight, backend.pointer(grad), backend.pointer(scratch), sums
+        )
+        backend.check(status, "photometric")
+        return sums[0], sums[1], sums[2]
+    needed = 9 * height * width
+    scratch = scratch if scratch.numel() >= needed else color.new_empty(needed)
+    found = torch.empty(3, dtype=torch.float64, device=color.device)
+    with backend.on(color.device):
+        status = backend.lib.splat_cuda_photometric(
+            *pictures, ssim_weight, backend.pointer(grad), backend.pointer(scratch), backend.pointer(found, "double *"),
+            backend.stream(color.device),
+        )  # fmt: skip
+    backend.check(status, "photometric")
+    total, l1, ssim = found.unbind()
+    return total, l1, ssim

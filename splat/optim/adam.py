@@ -10,6 +10,7 @@ from torch import Tensor
 from splat.model.primitive import FieldSpec
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
+from splat.render.types import RowUpdate
 
 EPS = 1e-15
 """The reference's value: gradients of a mean over pixels are tiny, and any larger epsilon would damp them."""
@@ -57,11 +58,31 @@ class SplatAdam:
                 lr=lrs[name], beta1=self.betas[0], beta2=self.betas[1], eps=self.eps, step=self._field_steps[name],
             )  # fmt: skip
 
+    def planned(self, lrs: Mapping[str, float]) -> RowUpdate:
+        """The coming step as something a backward pass can take; nothing changes before ``committed``."""
+        steps = {name: count + 1 for name, count in self._field_steps.items()}
+        return RowUpdate(self._first, self._second, dict(lrs), steps, self.betas, self.eps)
+
+    def committed(self, update: RowUpdate) -> None:
+        """Count what the backward pass has stepped; ``step`` follows as ever, and finds no gradients."""
+        for name in update.taken or ():
+            self._field_steps[name] = update.steps[name]
+
     def apply(self, edit: RowEdit) -> None:
         """Move the moments as the edit moves the rows."""
-        for moments in (self._first, self._second):
-            for name, table in moments.items():
-                moments[name] = edit.apply_to_moments(table, name)
+        self.take(self.edited(edit))
+
+    def edited(self, edit: RowEdit) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The moments as ``apply`` would leave them, for ``take``; nothing changes yet."""
+        first, second = (
+            {name: edit.apply_to_moments(table, name) for name, table in moments.items()}
+            for moments in (self._first, self._second)
+        )
+        return first, second
+
+    def take(self, moments: tuple[dict[str, Tensor], dict[str, Tensor]]) -> None:
+        """Go on with these moments."""
+        self._first, self._second = moments
 
     def moments(self, name: str) -> tuple[Tensor, Tensor]:
         """First and second moment of a field, shaped like it."""

@@ -2,69 +2,107 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from splat.model.render_inputs import RenderInputs
+from splat.native import cuda
+from splat.native.backend import Backend, backend_of
 from splat.native.library import NativeLibraryError, cpu_library
+from splat.render.capacity import CapacityBook
+from splat.render.native_cpu import CpuView
+from splat.render.native_cuda import ADAM_FIELDS, CudaView
 from splat.render.native_view import BACKWARD_BITS, FORWARD_BITS, SLOT, ImageGrads, NativeView, RowGrads
-from splat.render.types import FORWARD_STATS, CameraBatch, RenderOptions, RenderOutput, SplatStats
+from splat.render.types import FORWARD_STATS, CameraBatch, RenderOptions, RenderOutput, RowUpdate, SplatStats
 
 ROW_FIELDS = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest", "features")
 
 
 @dataclass(eq=False)
 class _Call:
-    """What one render carries around autograd: settings, the statistics to fill, the capacity hint."""
+    """What one render carries around autograd: settings, the statistics to fill, the sizes of buffers."""
 
-    cameras: CameraBatch
+    backend: Backend
+    cameras: CameraBatch  # on the host
     options: RenderOptions
     filter3d: Tensor | None
     kind: str
     stats: SplatStats
-    capacity: int
+    capacities: CapacityBook
+    update: RowUpdate | None = None
 
 
 class NativeRasterizer:
-    """Draws on the CPU with SIMD; float64 inputs take the generic path, which is the oracle's speed."""
+    """Draws where the splats are: on the CPU with SIMD (float64 takes the generic path, which is the oracle's speed),
+    or on an NVIDIA GPU in float32."""
 
     name = "native"
 
     def __init__(self) -> None:
-        self._capacity: dict[tuple[int, int], int] = {}
+        self._capacities = CapacityBook()
 
     def supports(self, inputs: RenderInputs, options: RenderOptions, device: torch.device) -> str | None:
-        if torch.device(device).type != "cpu":
-            return f"the native rasterizer draws on the CPU in this build, not on {device}"
+        kind = torch.device(device).type
+        if kind not in ("cpu", "cuda"):
+            return f"the native rasterizer draws on CPUs and NVIDIA GPUs, not on '{kind}'"
         if inputs.kind != "gaussian":
             return f"the native rasterizer has no footprint {inputs.kind!r}; it has: gaussian"
+        if kind == "cuda":
+            return _no_cuda(inputs)
         try:
             cpu_library()
         except NativeLibraryError as error:
             return str(error)
         return None
 
-    def render(self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -> RenderOutput:
-        """See ``Rasterizer.render``. Raises ValueError for shapes or dtypes that do not fit."""
+    def can_update(self, inputs: RenderInputs) -> bool:
+        """Whether ``render`` takes an ``update`` for these rows."""
+        return inputs.features is None and all(getattr(inputs, name).is_contiguous() for name in ADAM_FIELDS) and (
+            backend_of(inputs.means.device).is_cuda
+        )
+
+    def render(
+        self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions, *, update: RowUpdate | None = None
+    ) -> RenderOutput:
+        """See ``Rasterizer.render``. Raises ValueError for shapes, dtypes or devices that do not fit.
+
+        With ``update`` (one camera, ``can_update``), backward steps the rows of ``inputs`` in place and leaves no
+        gradient of theirs.
+        """
         _check(inputs, cameras, options)
-        key = (cameras.width, cameras.height)
-        hint = max(self._capacity.get(key, 0), 2 * inputs.count + 1024)
-        call = _Call(cameras, options, inputs.filter3d, inputs.kind, SplatStats(), hint)
+        if update is not None and (len(cameras) != 1 or not self.can_update(inputs)):
+            raise ValueError("rows can be updated in place for one camera, on CUDA, from contiguous rows only")
+        backend = backend_of(inputs.means.device)
+        backend.dtype_code(inputs.means.dtype)
+        host = CameraBatch(*cameras.on_host(), cameras.width, cameras.height)
+        call = _Call(backend, host, options, inputs.filter3d, inputs.kind, SplatStats(), self._capacities, update)
         background = options.background
         if background is None:
-            background = torch.zeros(3, dtype=inputs.means.dtype)
+            background = torch.zeros(3, dtype=inputs.means.dtype, device=inputs.means.device)
         rows = [getattr(inputs, name) for name in ROW_FIELDS]
         color, alpha, expected, median, features, top_id = _Render.apply(
             call, *rows, background, cameras.camera_from_world
         )
-        self._capacity[key] = call.capacity
         return RenderOutput(color, alpha, expected, median, features, top_id, call.stats)
 
 
+def _no_cuda(inputs: RenderInputs) -> str | None:
+    """Why the CUDA library cannot draw these, in one line."""
+    reason = cuda.absent()
+    if reason is not None:
+        return f"{reason[0]} (fix: {reason[1]})"
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} does not see the GPU; install a build of torch with CUDA"
+    if inputs.means.dtype != torch.float32:
+        return f"the CUDA backend draws float32, not {inputs.means.dtype}"
+    return None
+
+
 def _check(inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -> None:
-    n, dtype = inputs.count, inputs.means.dtype
+    n, dtype, device = inputs.count, inputs.means.dtype, inputs.means.device
     tails = {"means": (3,), "quats": (4,), "log_scales": (3,), "logit_opacities": (), "sh0": (3,)}
     for name, tail in tails.items():
         tensor = getattr(inputs, name)
@@ -72,6 +110,11 @@ def _check(inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -
             raise ValueError(f"{name} must be {[n, *tail]} {dtype}, got {list(tensor.shape)} {tensor.dtype}")
     if inputs.sh_rest.ndim != 3 or inputs.sh_rest.shape[1] not in (0, 3, 8, 15):
         raise ValueError(f"sh_rest must be [N,K-1,3] with K in 1, 4, 9, 16, got {list(inputs.sh_rest.shape)}")
+    everything = {name: getattr(inputs, name) for name in (*ROW_FIELDS, "filter3d")}
+    everything |= {"background": options.background, "pixel_weights": options.pixel_weights}
+    for name, tensor in everything.items():
+        if tensor is not None and tensor.device != device:
+            raise ValueError(f"{name} is on {tensor.device}, means on {device}: all must be on one device")
     weights = options.pixel_weights
     if weights is not None and tuple(weights.shape[2:]) != (cameras.height, cameras.width):
         raise ValueError(f"pixel_weights must be [C,M,{cameras.height},{cameras.width}], got {list(weights.shape)}")
@@ -83,50 +126,57 @@ def _check(inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -
 
 class _Render(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, call: _Call, *tensors):  # noqa: ANN001, ANN205
+    def forward(ctx, call: _Call, *tensors):
         *rows, background, poses = tensors
         ctx.set_materialize_grads(False)
         dtype = rows[0].dtype
         plain = [None if t is None else t.detach().contiguous() for t in rows]
         filter3d = None if call.filter3d is None else call.filter3d.detach().to(dtype).contiguous()
         inputs = RenderInputs(*plain, filter3d=filter3d, kind=call.kind)
-        cameras = replace(call.cameras, camera_from_world=poses.detach())
-        behind = background.detach().to(dtype).expand(len(cameras), 3)
+        behind = background.detach().to(dtype).expand(len(call.cameras), 3)
         weights = call.options.pixel_weights
+        kind = CudaView if call.backend.is_cuda else CpuView
         views = []
-        for c in range(len(cameras)):
-            view = NativeView(inputs, cameras, c, call.options)
-            call.capacity = max(call.capacity, view.project_and_bin(call.capacity))
+        for c in range(len(call.cameras)):
+            view = kind(call.backend, inputs, call.cameras, c, call.options)
+            view.project_and_bin(call.capacities.hint(view))
             view.blend(behind[c].contiguous(), None if weights is None else weights[c].to(dtype).contiguous())
             views.append(view)
+        for view in views:  # only now, so that every view's work is under way before one is waited for
+            call.capacities.learn(view, view.settle())
         _forward_stats(call, views)
-        ctx.call, ctx.views, ctx.background_shape = call, views, background.shape
+        ctx.call, ctx.views, ctx.background_shape, ctx.poses_at = call, views, background.shape, poses.device
         return _stacked(views)
 
     @staticmethod
-    def backward(ctx, color, alpha, expected, median, features, _top_id):  # noqa: ANN001, ANN205
+    def backward(ctx, color, alpha, expected, median, features, _top_id):
         call, views = ctx.call, ctx.views
-        n, dtype = views[0].inputs.count, views[0].dtype
+        n, new = views[0].inputs.count, views[0].inputs.means.new_empty
         need = dict(zip((*ROW_FIELDS, "background", "camera"), ctx.needs_input_grad[1:], strict=True))
         inputs = views[0].inputs
         rows = {
-            name: torch.empty_like(getattr(inputs, name))
+            name: None if call.update is not None else torch.empty_like(getattr(inputs, name))
             for name in ROW_FIELDS
             # At degree 0 the higher bands are not read: no gradient rather than a table of zeros.
             if need[name] and not (name == "sh_rest" and (call.options.sh_degree == 0 or inputs.sh_rest.shape[1] == 0))
             and not (name == "features" and features is None)
         }
+        if call.update is not None:
+            if call.update.taken is not None:
+                raise RuntimeError("backward ran already: the rows were updated in place")
+            call.update.taken, rows = frozenset(rows), {}
+            views[0].update = call.update
         backgrounds, poses, per_view = [], [], []
         for c, view in enumerate(views):
             out = RowGrads(**rows)
             stats = call.options.stats
-            out.mean2d = torch.empty(n, 2, dtype=dtype) if "grad2d" in stats else None
-            out.color = torch.empty(n, 3, dtype=dtype) if "color_grad" in stats else None
-            out.opacity = torch.empty(n, dtype=dtype) if "opacity_grad_sum" in stats else None
-            out.background = torch.zeros(3, dtype=dtype) if need["background"] else None
-            out.camera = torch.zeros(4, 4, dtype=dtype) if need["camera"] else None
+            out.mean2d = new(n, 2) if "grad2d" in stats else None
+            out.color = new(n, 3) if "color_grad" in stats else None
+            out.opacity = new(n) if "opacity_grad_sum" in stats else None
+            out.background = new(3).zero_() if need["background"] else None
+            out.camera = new(4, 4).zero_() if need["camera"] else None
             grads = ImageGrads(
-                color=torch.zeros(3, view.height, view.width, dtype=dtype)
+                color=new(3, view.height, view.width).zero_()
                 if color is None
                 else color[c].permute(2, 0, 1).contiguous(),
                 alpha=_plane(alpha, c), depth_expected=_plane(expected, c), depth_median=_plane(median, c),
@@ -142,7 +192,7 @@ class _Render(torch.autograd.Function):
             g_background = torch.stack(backgrounds)
             if len(ctx.background_shape) == 1:
                 g_background = g_background.sum(0)
-        g_poses = torch.stack(poses) if need["camera"] else None
+        g_poses = torch.stack(poses).to(ctx.poses_at) if need["camera"] else None
         return (None, *(rows.get(name) for name in ROW_FIELDS), g_background, g_poses)
 
 
@@ -204,9 +254,14 @@ def _forward_stats(call: _Call, views: list[NativeView]) -> None:
         stats.weighted_count, stats.weighted_blend = both[0], both[1]
 
 
+@lru_cache(maxsize=64)  # a copy to a GPU would wait for it
+def _half_size(width: int, height: int, dtype: torch.dtype, device: torch.device) -> Tensor:  # [2]
+    return torch.tensor([width / 2, height / 2], dtype=dtype, device=device)
+
+
 def _backward_stats(call: _Call, per_view: list) -> None:
     wanted, stats = call.options.stats, call.stats
-    half = torch.tensor([call.cameras.width / 2, call.cameras.height / 2], dtype=per_view[0][0].dtype)
+    half = _half_size(call.cameras.width, call.cameras.height, per_view[0][0].dtype, per_view[0][0].device)
     if "grad2d" in wanted:
         stats.grad2d = torch.stack([(out.mean2d * half).norm(dim=1) for _, out, _, _ in per_view])
     if "color_grad" in wanted:

@@ -1,7 +1,8 @@
-"""One view through the native core: buffers, structs, and the calls in their order."""
+"""One view through the native core: buffers, structs, and the calls in their order, whatever the backend."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,15 +10,17 @@ import torch
 from torch import Tensor
 
 from splat.model.render_inputs import RenderInputs
-from splat.native.library import cpu_library
-from splat.native.ops import check, dtype_code, pointer
-from splat.render.types import FILTER2D_VARIANCE_PX, CameraBatch, RenderOptions
+from splat.native.backend import Backend
+from splat.render.types import FILTER2D_VARIANCE_PX, CameraBatch, RenderOptions, RowUpdate
 
 FORWARD_BITS = {"fragments": 1, "blend_sum": 2, "blend_max": 4, "max_contrib": 8, "center_dist": 16, "weighted": 32}
 BACKWARD_BITS = {"abs_grad2d": 1, "abs_grad2d_l2": 2, "opacity_grad_sq": 4, "texgrad": 8, "sensitivity": 16}
 """Bits of splat_forward_stat and splat_backward_stat; a slot holds its columns in this order."""
 
 RECORD, SLOT, TILE = 16, 9, 16
+GRADIENTS = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest", "features", "mean2d", "color",
+             "opacity")  # fmt: skip
+"""Row arrays of splat_row_grads."""
 
 
 def forward_bits(stats: frozenset[str]) -> int:
@@ -72,23 +75,30 @@ class ImageGrads:
 
 
 @dataclass(eq=False)
-class NativeView:
-    """Splats seen by camera ``index`` of a batch. Holds everything the backward pass needs."""
+class NativeView(ABC):
+    """Splats seen by camera ``index`` of a batch. Holds everything the backward pass needs.
 
+    Call ``project_and_bin``, ``blend`` and ``settle`` in this order; then counts and pictures are final, and
+    ``gather`` and ``backward`` may follow.
+    """
+
+    backend: Backend
     inputs: RenderInputs  # detached, contiguous
     cameras: CameraBatch
     index: int
     options: RenderOptions
     visible_count: int = 0
     slots: int = 0
+    """Slots of sums in use: known once settled."""
     images: ViewImages | None = None
+    update: RowUpdate | None = None
+    """Step the rows in the backward pass instead of filling their gradients (CUDA only)."""
     _keep: list[Tensor] = field(default_factory=list)
     """Tensors whose addresses the structs hold."""
 
     def __post_init__(self) -> None:
-        native = cpu_library()
-        self.ffi, self.lib = native.ffi, native.lib
-        self.dtype = self.inputs.means.dtype
+        self.ffi, self.lib = self.backend.ffi, self.backend.lib
+        self.dtype, self.device = self.inputs.means.dtype, self.inputs.means.device
         self.height, self.width = self.cameras.height, self.cameras.width
         self.rows, self.view = self._rows(), self._view()
         n = self.inputs.count
@@ -97,27 +107,56 @@ class NativeView:
         self.projected = self.ffi.new(
             "splat_projected *",
             {
-                "records": pointer(self.records),
+                "records": self._at(self.records),
                 "depth_keys": self._u32(self.depth_keys),
                 "rect_tiles": self._u32(self.rect_tiles),
             },
         )
         self.order, self.slot_begin, self.slot_count = self._ints(n), self._ints(n + 1), self._ints(n)
-        tiles = -(-self.width // TILE) * -(-self.height // TILE)
-        self.tile_begin = self._ints(tiles + 1)
+        self.tiles = -(-self.width // TILE) * -(-self.height // TILE)
+        self.tile_begin = self._ints(self.tiles + 1)
         self.bins: Any = None
+
+    # --- what differs between backends -----------------------------------------------------------------------
+
+    @abstractmethod
+    def project_and_bin(self, capacity: int) -> None:
+        """Project, sort and bin into ``capacity`` slots or, where it is known at once, as many as it takes."""
+
+    @abstractmethod
+    def settle(self) -> int:
+        """Wait until the counts are known; draw again if the slots did not suffice. Returns the slots needed."""
+
+    @abstractmethod
+    def _blend(self) -> int: ...
+
+    @abstractmethod
+    def _gather(self, *args: Any) -> int: ...
+
+    @abstractmethod
+    def _blend_backward(self, grads: Any) -> int: ...
+
+    @abstractmethod
+    def _project_backward(self, grads: Any, out: Any) -> int: ...
+
+    @property
+    @abstractmethod
+    def _stat_slots(self) -> int:
+        """Rows of the table of forward statistics."""
 
     # --- structs ---------------------------------------------------------------------------------------------
 
     def _new(self, *shape: int) -> Tensor:
-        return torch.empty(shape, dtype=self.dtype)
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
 
-    @staticmethod
-    def _ints(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.int32)
+    def _ints(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.int32, device=self.device)
 
-    def _u32(self, tensor: Tensor):  # noqa: ANN202 - a cffi pointer
-        return pointer(tensor, "uint32_t *")
+    def _at(self, tensor: Tensor | None, ctype: str = "void *") -> Any:
+        return self.backend.pointer(tensor, ctype)
+
+    def _u32(self, tensor: Tensor) -> Any:
+        return self.backend.pointer(tensor, "uint32_t *")
 
     def _rows(self) -> Any:
         x = self.inputs
@@ -125,23 +164,23 @@ class NativeView:
             "splat_rows *",
             {
                 "count": x.count,
-                "dtype": dtype_code(self.dtype),
+                "dtype": self.backend.dtype_code(self.dtype),
                 "sh_rest_count": x.sh_rest.shape[1],
                 "feature_count": 0 if x.features is None else x.features.shape[1],
-                "means": pointer(x.means),
-                "quats": pointer(x.quats),
-                "log_scales": pointer(x.log_scales),
-                "logit_opacities": pointer(x.logit_opacities),
-                "sh0": pointer(x.sh0),
-                "sh_rest": pointer(x.sh_rest),
-                "features": pointer(x.features),
-                "filter3d": pointer(x.filter3d),
+                "means": self._at(x.means),
+                "quats": self._at(x.quats),
+                "log_scales": self._at(x.log_scales),
+                "logit_opacities": self._at(x.logit_opacities),
+                "sh0": self._at(x.sh0),
+                "sh_rest": self._at(x.sh_rest),
+                "features": self._at(x.features),
+                "filter3d": self._at(x.filter3d),
             },
         )
 
     def _view(self) -> Any:
-        pose = self.cameras.camera_from_world[self.index].detach().double()
-        K = self.cameras.K[self.index].detach().double()
+        poses, intrinsics = self.cameras.on_host()
+        pose, K = poses[self.index].double(), intrinsics[self.index].double()
         options = self.options
         return self.ffi.new(
             "splat_view *",
@@ -156,38 +195,21 @@ class NativeView:
             },
         )  # fmt: skip
 
+    def _bins(self, capacity: int) -> Any:
+        self.instance_splat, self.instance_slot = self._ints(capacity), self._ints(capacity)
+        return self.ffi.new(
+            "splat_bins *",
+            {
+                "order": self._u32(self.order),
+                "slot_begin": self._u32(self.slot_begin), "slot_count": self._u32(self.slot_count),
+                "tile_begin": self._u32(self.tile_begin),
+                "instance_splat": self._u32(self.instance_splat),
+                "instance_slot": self._u32(self.instance_slot),
+                "capacity": capacity,
+            },
+        )  # fmt: skip
+
     # --- forward ---------------------------------------------------------------------------------------------
-
-    def project_and_bin(self, capacity: int) -> int:
-        """Project, sort, bin. Returns the slots used, to be the capacity hint of the next call."""
-        check(self.lib.splat_cpu_project(self.rows, self.view, self.projected), "project")
-        visible = self.ffi.new("int64_t *")
-        while True:
-            self.instance_splat, self.instance_slot = self._ints(capacity), self._ints(capacity)
-            self.bins = self.ffi.new(
-                "splat_bins *",
-                {
-                    "order": self._u32(self.order),
-                    "slot_begin": self._u32(self.slot_begin), "slot_count": self._u32(self.slot_count),
-                    "tile_begin": self._u32(self.tile_begin),
-                    "instance_splat": self._u32(self.instance_splat),
-                    "instance_slot": self._u32(self.instance_slot),
-                    "capacity": capacity,
-                },
-            )  # fmt: skip
-            needed = check(
-                self.lib.splat_cpu_bin(self.rows, self.view, self.projected, self.bins, visible), "bin"
-            ) if self.inputs.count else self._no_instances(visible)
-            if needed <= capacity:
-                break
-            capacity = needed
-        self.visible_count, self.slots = visible[0], needed
-        return needed
-
-    def _no_instances(self, visible: Any) -> int:
-        self.tile_begin.zero_()
-        visible[0] = 0
-        return 0
 
     def blend(self, background: Tensor, weight_maps: Tensor | None) -> ViewImages:
         """Blend the binned splats: ``background [3]``, ``weight_maps [M,H,W]``."""
@@ -203,34 +225,32 @@ class NativeView:
             depth_median=self._new(h, w) if "median" in options.depth else None,
             features=None if features is None else self._new(features.shape[1], h, w),
             top_id=self._ints(h, w) if options.top_id else None,
-            slot_stats=self._new(self.slots, stride) if stride else None,
+            slot_stats=self._new(self._stat_slots, stride) if stride else None,
         )
         self._keep = [t for t in (background, weight_maps) if t is not None]
         self.images = im
         self.c_images = self.ffi.new(
             "splat_images *",
             {
-                "background": pointer(background),
-                "color": pointer(im.color), "final_T": pointer(im.final_T),
-                "depth_expected": pointer(im.depth_expected), "depth_median": pointer(im.depth_median),
-                "features": pointer(im.features), "top_id": pointer(im.top_id, "int32_t *"),
-                "weight_maps": pointer(weight_maps), "weight_map_count": maps,
-                "stats": stats, "slot_stats": pointer(im.slot_stats),
+                "background": self._at(background),
+                "color": self._at(im.color), "final_T": self._at(im.final_T),
+                "depth_expected": self._at(im.depth_expected), "depth_median": self._at(im.depth_median),
+                "features": self._at(im.features), "top_id": self._at(im.top_id, "int32_t *"),
+                "weight_maps": self._at(weight_maps), "weight_map_count": maps,
+                "stats": stats, "slot_stats": self._at(im.slot_stats),
             },
         )  # fmt: skip
-        check(self.lib.splat_cpu_blend(self.rows, self.view, self.projected, self.bins, self.c_images), "blend")
+        self.backend.check(self._blend(), "blend")
         return im
 
     def gather(self, slot_rows: Tensor, first: int, columns: int, *, maximum: bool = False) -> Tensor:
         """Per splat, the sums (or maxima) of some columns of its slots: -> [N,columns]."""
         out = self._new(self.inputs.count, columns)
-        check(
-            self.lib.splat_cpu_gather_stats(
-                self.rows, self.bins, pointer(slot_rows), slot_rows.shape[1], first, columns, 0 if maximum else -1,
-                pointer(out),
-            ),
-            "gather_stats",
-        )
+        if self.inputs.count:
+            status = self._gather(
+                self._at(slot_rows), slot_rows.shape[1], first, columns, 0 if maximum else -1, self._at(out)
+            )
+            self.backend.check(status, "gather_stats")
         return out
 
     # --- backward --------------------------------------------------------------------------------------------
@@ -245,32 +265,34 @@ class NativeView:
         c_grads = self.ffi.new(
             "splat_image_grads *",
             {
-                "color": pointer(cotangents.color), "alpha": pointer(cotangents.alpha),
-                "depth_expected": pointer(cotangents.depth_expected),
-                "depth_median": pointer(cotangents.depth_median),
-                "features": pointer(cotangents.features),
-                "stats": bits, "slot_stride": stride, "slots": pointer(slots),
+                "color": self._at(cotangents.color), "alpha": self._at(cotangents.alpha),
+                "depth_expected": self._at(cotangents.depth_expected),
+                "depth_median": self._at(cotangents.depth_median),
+                "features": self._at(cotangents.features),
+                "stats": bits, "slot_stride": stride, "slots": self._at(slots),
             },
         )  # fmt: skip
-        args = (self.rows, self.view, self.projected, self.bins)
-        check(self.lib.splat_cpu_blend_backward(*args, self.c_images, c_grads), "blend_backward")
-        camera = torch.zeros(12, dtype=torch.float64)
-        scratch = torch.zeros(self.inputs.count // 1024 + 1, 12, dtype=torch.float64)
-        names = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest", "features", "mean2d", "color",
-                 "opacity")  # fmt: skip
-        c_rows = {name: pointer(getattr(out, name)) for name in names}
-        want_camera = out.camera is not None
-        c_out = self.ffi.new(
-            "splat_row_grads *",
-            c_rows | {
-                "camera": pointer(camera if want_camera else None, "double *"),
-                "camera_scratch": pointer(scratch if want_camera else None, "double *"),
-                "accumulate": int(accumulate),
-            },
-        )
-        check(self.lib.splat_cpu_project_backward(*args, c_grads, c_out), "project_backward")
-        if want_camera:
+        camera = self._rows_backward(c_grads, out, accumulate=accumulate) if self.inputs.count else None
+        if out.camera is not None and camera is not None:
             out.camera[:3] = camera.reshape(3, 4).to(out.camera.dtype)
         if out.background is not None:
             out.background.copy_((cotangents.color * self.images.final_T).double().sum(dim=(1, 2)))
         return slots
+
+    def _rows_backward(self, c_grads: Any, out: RowGrads, *, accumulate: bool) -> Tensor | None:
+        """Both kernels; the gradient of the pose [12] in float64 if it is wanted."""
+        self.backend.check(self._blend_backward(c_grads), "blend_backward")
+        camera = scratch = None
+        if out.camera is not None:
+            camera = torch.zeros(12, dtype=torch.float64, device=self.device)
+            scratch = torch.zeros(self.inputs.count // 1024 + 1, 12, dtype=torch.float64, device=self.device)
+        c_rows = {name: self._at(getattr(out, name)) for name in GRADIENTS}
+        c_out = self.ffi.new(
+            "splat_row_grads *",
+            c_rows | {
+                "camera": self._at(camera, "double *"), "camera_scratch": self._at(scratch, "double *"),
+                "accumulate": int(accumulate),
+            },
+        )  # fmt: skip
+        self.backend.check(self._project_backward(c_grads, c_out), "project_backward")
+        return camera

@@ -26,6 +26,8 @@ class CameraBatch:
     K: Tensor  # [C,3,3] px
     width: int
     height: int
+    made_from: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None = field(default=None, repr=False)
+    """Poses and intrinsics on the CPU, and the very tensors they were copied to; see ``on_host``."""
 
     @staticmethod
     def of(
@@ -42,12 +44,18 @@ class CameraBatch:
         ((width, height),) = sizes
         poses = np.stack([c.camera_from_world for c in cameras])
         intrinsics = np.stack([c.K for c in cameras])
-        return CameraBatch(
-            torch.as_tensor(poses, dtype=dtype, device=device),
-            torch.as_tensor(intrinsics, dtype=dtype, device=device),
-            width,
-            height,
-        )
+        home = torch.as_tensor(poses, dtype=dtype), torch.as_tensor(intrinsics, dtype=dtype)
+        there = home[0].to(device, non_blocking=True), home[1].to(device, non_blocking=True)
+        return CameraBatch(*there, width, height, (home, there))
+
+    def on_host(self) -> tuple[Tensor, Tensor]:  # [C,4,4], [C,3,3]
+        """Poses and intrinsics on the CPU, without waiting for a device that only holds copies of them."""
+        if self.made_from is not None:
+            home, (poses, K) = self.made_from
+            # In-place changes count up _version: then only the device knows.
+            if poses is self.camera_from_world and K is self.K and poses._version == K._version == 0:
+                return home
+        return self.camera_from_world.detach().cpu(), self.K.detach().cpu()
 
     def __len__(self) -> int:
         return self.camera_from_world.shape[0]
@@ -107,6 +115,22 @@ FORWARD_STATS = frozenset(
 BACKWARD_STATS = frozenset(
     "grad2d abs_grad2d abs_grad2d_l2 color_grad opacity_grad_sum opacity_grad_sq texgrad sensitivity".split()
 )
+
+
+@dataclass(eq=False)
+class RowUpdate:
+    """An Adam step that the backward pass takes in place, instead of leaving gradients: dense semantics, so rows that
+    were not drawn take a step with zero gradient. By names of row fields."""
+
+    first: dict[str, Tensor]  # shaped like the field
+    second: dict[str, Tensor]
+    lrs: dict[str, float]
+    steps: dict[str, int]
+    """Counting from 1, this step included."""
+    betas: tuple[float, float]
+    eps: float
+    taken: frozenset[str] | None = None
+    """Fields that were stepped, once ``backward`` has run; a field without a gradient rests."""
 
 
 @dataclass(frozen=True, eq=False)

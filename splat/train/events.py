@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from torch import Tensor
+
 from splat.train.state import TrainState
 
 
@@ -31,9 +33,10 @@ class Started(Event):
 class Stepped(Event):
     """One optimizer step was taken."""
 
-    loss: float
-    l1: float
-    ssim: float
+    loss: float | Tensor
+    """On a GPU a 0-dim tensor, as are ``l1`` and ``ssim``: reading it waits for the step."""
+    l1: float | Tensor
+    ssim: float | Tensor
     lr_means: float
     stage_secs: Mapping[str, float]
     """load, render, loss, backward, optimizer, refine of this step."""
@@ -48,6 +51,13 @@ class Edited(Event):
     removed: int
     splats: int
     """Rows after this edit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Warned(Event):
+    """Something the user should know; training goes on."""
+
+    text: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -13,6 +14,7 @@ from torch.nn.functional import interpolate
 from splat.geometry.camera import Camera
 from splat.scene.types import Frame
 
+DEVICE_SHARE = 8  # one part in eight of a GPU's memory may hold pictures
 COARSE_CACHE_BYTES = 256 * 2**20  # reduced pictures are at most a quarter of the full ones: hundreds fit
 
 
@@ -37,9 +39,11 @@ class FrameSource:
         device: torch.device | str = "cpu",
     ) -> None:
         self.cameras = tuple(cameras)
-        self._frame_of, self._prefetch, self._device = frame_of, prefetch, device
+        self._frame_of, self._prefetch, self._device = frame_of, prefetch, torch.device(device)
         self._coarse: OrderedDict[tuple[int, int, int], View] = OrderedDict()
         self._coarse_bytes = 0
+        self._resident: dict[int, View] = {}
+        self._room_bytes = _device_room(self._device)
 
     def prefetch(self, indices: Sequence[int]) -> None:
         if self._prefetch is not None:
@@ -57,10 +61,29 @@ class FrameSource:
         self._coarse.move_to_end(key)
         return self._coarse[key]
 
+    def release(self) -> None:
+        """Free what is kept on the device, and keep no more there."""
+        self._resident.clear()
+        self._coarse.clear()
+        self._coarse_bytes = self._room_bytes = 0
+
     def _full(self, index: int) -> View:
+        if index in self._resident:
+            return self._resident[index]
         frame = self._frame_of(index)
-        mask = None if frame.mask is None else torch.from_numpy(frame.mask)[None].to(self._device)
-        return View(self.cameras[index], torch.from_numpy(frame.pixels)[None].to(self._device), mask)
+        mask = None if frame.mask is None else self._moved(frame.mask)
+        view = View(self.cameras[index], self._moved(frame.pixels), mask)
+        if _bytes(view) <= self._room_bytes:  # a GPU has room for most captures: each picture goes over once
+            self._room_bytes -= _bytes(view)
+            self._resident[index] = view
+        return view
+
+    def _moved(self, pixels: np.ndarray) -> Tensor:  # [H,W,...] -> [1,H,W,...]
+        """On the device; from pinned memory, so that nothing waits for the copy."""
+        tensor = torch.from_numpy(pixels)[None]
+        if self._device.type != "cuda":
+            return tensor.to(self._device)
+        return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def _remember(self, key: tuple[int, int, int], view: View) -> None:
         self._coarse[key] = view
@@ -82,3 +105,10 @@ def reduced(view: View, width: int, height: int) -> View:
 
 def _bytes(view: View) -> int:
     return view.pixels.numel() + (0 if view.mask is None else view.mask.numel())
+
+
+def _device_room(device: torch.device) -> int:
+    """Bytes of full pictures to keep on a GPU; none elsewhere, where the image store is as near."""
+    if device.type != "cuda":
+        return 0
+    return torch.cuda.get_device_properties(device).total_memory // DEVICE_SHARE

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import TextIO
 
-from splat.train.events import Evaluated, Event, Finished, Paused, Started, Stepped
+from splat.train.events import Evaluated, Event, Finished, Paused, Started, Stepped, Warned
 
 REFRESH_SECS = 0.2
 RATE_WINDOW_SECS = 10.0
@@ -37,6 +37,8 @@ class ProgressSink:
         elif isinstance(event, Paused):
             if self._live and time.monotonic() - self._shown_at >= REFRESH_SECS:
                 self._show(f"step {event.step}/{self._total}  paused")
+        elif isinstance(event, Warned):
+            self.say(f"warning: {event.text}")
         elif isinstance(event, Evaluated):
             self._psnr = event.evaluation.psnr
             self._marks.clear()  # the time of an evaluation says nothing about the speed of steps

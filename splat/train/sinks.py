@@ -11,7 +11,7 @@ from typing import Any
 from splat.io.atomic import atomic_path, write_error
 from splat.live.mailbox import Mailbox
 from splat.model.splat_model import SplatModel
-from splat.train.events import Edited, Evaluated, Event, Finished, Paused, Started, Stepped
+from splat.train.events import Edited, Evaluated, Event, Finished, Paused, Started, Stepped, Warned
 from splat.train.stages import STAGES
 from splat.train.state import TrainState
 
@@ -40,6 +40,8 @@ class MetricsSink:
                 "refine", step=event.step, reason=event.reason, added=event.added, removed=event.removed,
                 splats=event.splats,
             )  # fmt: skip
+        elif isinstance(event, Warned):
+            self._write("warning", step=event.step, text=event.text, splats=event.state.model.count)
         elif isinstance(event, Evaluated):
             self._write_window(event.state)
             self._write("eval", **evaluation_record(event.state, event.evaluation))
@@ -59,8 +61,8 @@ class MetricsSink:
         stage_secs = {stage: sum(e.stage_secs[stage] for e in window) / count for stage in STAGES}
         self._write(
             "train", step=state.step,
-            loss=sum(e.loss for e in window) / count, l1=sum(e.l1 for e in window) / count,
-            ssim=sum(e.ssim for e in window) / count, splats=state.model.count, elapsed_secs=state.elapsed_secs,
+            loss=float(sum(e.loss for e in window)) / count, l1=float(sum(e.l1 for e in window)) / count,
+            ssim=float(sum(e.ssim for e in window)) / count, splats=state.model.count, elapsed_secs=state.elapsed_secs,
             its_per_sec=1 / max(sum(stage_secs.values()), 1e-9), lr_means=window[-1].lr_means, stage_secs=stage_secs,
         )  # fmt: skip
 

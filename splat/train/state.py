@@ -27,11 +27,12 @@ class TrainState:
     """Wall time of the run without pauses, all its parts together."""
 
     def apply(self, edit: RowEdit) -> None:
-        """The same row edit to every table that has a row per splat."""
+        """The same row edit to every table that has a row per splat; to none of them if memory runs out on the way."""
         edit.check_count(self.model.count)
+        moments, tables = self.adam.edited(edit), self.densify.edited(edit)
         self.model.apply(edit)
-        self.adam.apply(edit)
-        self.densify.apply(edit)
+        self.adam.take(moments)
+        self.densify.tables = tables
 
 
 def check_edit(edit: RowEdit, model: SplatModel) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,12 +14,15 @@ from splat.geometry.rng import keyed_generator
 from splat.live.commands import Command, CommandQueue, Edit, Pause, Resume, Save, Stop
 from splat.losses.photometric import photometric_loss
 from splat.model.filter3d import sampling_filter
+from splat.model.render_inputs import RenderInputs
 from splat.model.row_edit import RowEdit
+from splat.native.ops import morton_order
 from splat.optim.schedule import learning_rates
-from splat.render.types import CameraBatch, Rasterizer, RenderOptions
+from splat.render.types import CameraBatch, Rasterizer, RenderOptions, RowUpdate
 from splat.train.errors import EvaluationAbandoned, TrainingError
-from splat.train.events import Edited, Evaluated, Event, Finished, Paused, SaveAsked, Sink, Started, Stepped
+from splat.train.events import Edited, Evaluated, Event, Finished, Paused, SaveAsked, Sink, Started, Stepped, Warned
 from splat.train.frames import FrameSource, View
+from splat.train.memory import MOST_TRIES, LossWatch, faintest_dropped, free_caches, ran_out, relief
 from splat.train.order import ViewOrder
 from splat.train.settings import LoopSettings
 from splat.train.stages import RunClock, Stopwatch
@@ -33,9 +35,11 @@ PAUSE_BEAT_SECS = 0.05
 
 @dataclass(eq=False)
 class _Losses:
-    total: float = 0.0
-    l1: float = 0.0
-    ssim: float = 0.0
+    """Sums over the views of a step; on a GPU they stay there."""
+
+    total: float | Tensor = 0.0
+    l1: float | Tensor = 0.0
+    ssim: float | Tensor = 0.0
 
 
 class Trainer:
@@ -61,6 +65,9 @@ class Trainer:
         self._clock = RunClock(state.elapsed_secs)
         self._specs = state.model.primitive.fields(state.model.sh_degree)
         self._ending: str | None = None
+        self._loss_watch = LossWatch(_complain)
+        self._regularized = False
+        """The densifier adds to the loss, as was seen: then gradients are needed."""
 
     def run(self) -> Iterator[Event]:
         """Started, then Stepped (with Edited and Evaluated where due), then Finished."""
@@ -92,15 +99,13 @@ class Trainer:
         plan = self._densifier.plan(step)
         self._refresh_filter3d(step)
         losses = _Losses()
-        for _ in range(plan.views):
-            self._view_backward(step, plan, losses, watch)
         rates = learning_rates(self._specs, step, self.settings.steps, self._context.extent_world)
+        for done in range(plan.views):
+            yield from self._view(step, plan, rates, losses, watch, done=done)
         with watch.stage("optimizer"):
             self._update(step, plan, rates)
-        edits = []
         with watch.stage("refine"):
-            for edit in self._densifier.refine(state.densify, step, state.model, self._context):
-                edits.append(self._apply(edit))
+            edits = self._refine(step)
         state.step = step
         state.elapsed_secs = self._clock.elapsed_secs
         yield from edits
@@ -109,28 +114,86 @@ class Trainer:
             rates.get("means", 0.0), watch.secs,
         )  # fmt: skip
 
-    def _view_backward(self, step: int, plan: StepPlan, losses: _Losses, watch: Stopwatch) -> None:
+    def _view(
+        self, step: int, plan: StepPlan, rates: dict[str, float], losses: _Losses, watch: Stopwatch, *, done: int
+    ) -> Iterator[Event]:
+        """One view; when memory runs out, again with less, after ``done`` views of this step."""
+        state, taken = self.state, self.state.views_taken
+        for attempt in range(MOST_TRIES + 1):
+            without = [table for table in state.model.rows.values() if table.grad is None]
+            try:
+                return self._view_backward(step, plan, rates, losses, watch)
+            except (MemoryError, RuntimeError) as error:  # the traceback holds tensors: let it go before the next try
+                if not ran_out(error) or attempt == MOST_TRIES:
+                    raise
+            for table in without:
+                table.grad = None
+            state.views_taken = taken
+            yield from self._make_room(attempt, done)
+        return None
+
+    def _make_room(self, attempt: int, done: int) -> Iterator[Event]:
+        state = self.state
+        count = state.model.count
+        eased = relief(attempt, state.step, count, self._context.max_splats)
+        self._context = replace(self._context, max_splats=eased.limit)
+        self._frames.release()
+        free_caches(state.model.device)
+        yield Warned(state, eased.text)
+        if attempt > 0 and 0 < eased.limit < count:
+            yield self._apply(faintest_dropped(state.model, eased.limit))
+            state.views_pending = -done  # gradients of earlier views went with the old rows
+            free_caches(state.model.device)
+
+    def _refine(self, step: int) -> list[Event]:
+        """The edits due now; out of memory ends them, and growth with them."""
+        state, events = self.state, []
+        try:
+            for edit in self._densifier.refine(state.densify, step, state.model, self._context):
+                events.append(self._apply(edit))
+            if events and state.model.device.type == "cuda":
+                self._sort_rows()
+            return events
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+        eased = relief(0, state.step, state.model.count, self._context.max_splats)
+        self._context = replace(self._context, max_splats=eased.limit)
+        free_caches(state.model.device)
+        return [*events, Warned(state, eased.text)]
+
+    def _sort_rows(self) -> None:
+        """Neighbours in space become neighbours in memory: a GPU then reads less for the same picture."""
+        order = morton_order(self.state.model.rows["means"].detach())
+        self.state.apply(RowEdit.reorder(order))
+
+    def _view_backward(
+        self, step: int, plan: StepPlan, rates: dict[str, float], losses: _Losses, watch: Stopwatch
+    ) -> None:
         """Draw one view, compare, and leave its gradient in the rows and its statistics with the densifier."""
         state = self.state
         with watch.stage("load"):
             view = self._next_view(plan.res_scale / self.settings.resolution.factor_at(step))
         with watch.stage("render"):
             wanted = self._densifier.needs(step)
+            inputs = state.model.render_inputs()
+            update = self._update_in_place(inputs, plan, rates)
             output = self._rasterizer.render(
-                state.model.render_inputs(),
+                inputs,
                 CameraBatch.of(view.camera, device=state.model.device),
                 self._options(step, view, wanted),
+                **({} if update is None else {"update": update}),
             )
         with watch.stage("loss"):
             loss = photometric_loss(output.color, view.pixels, view.mask, ssim_weight=self.settings.ssim_weight)
-            total = float(loss.total.detach())
-        if not math.isfinite(total):
-            raise TrainingError(
-                f"the loss of step {step} ({view.camera.name}, {state.model.count} splats) is {total}; training stopped"
-            )
+            total = loss.total.detach()
+            self._loss_watch.look(total, f"step {step} ({view.camera.name}, {state.model.count} splats)")
+            total = float(total) if total.device.type == "cpu" else total
         with watch.stage("backward"):
             if loss.total.requires_grad:  # nothing drawn (an empty model) has no gradient
                 loss.total.backward()
+            if update is not None:
+                state.adam.committed(update)
         losses.total += total
         losses.l1 += loss.l1
         losses.ssim += loss.ssim
@@ -139,6 +202,20 @@ class Trainer:
                 self._densifier.observe(
                     state.densify, step, output.stats, width=view.camera.width, height=view.camera.height
                 )
+
+    def _update_in_place(self, inputs: RenderInputs, plan: StepPlan, rates: dict[str, float]) -> RowUpdate | None:
+        """The optimizer step for the backward pass to take, where it comes to the same: the rasterizer can, the rows
+        are drawn as they are, and nothing but this one view adds to their gradients."""
+        state, rows = self.state, self.state.model.rows
+        can = getattr(self._rasterizer, "can_update", None)
+        if can is None or self._regularized or plan.views != 1 or not plan.optimize or state.views_pending:
+            return None
+        if any(table.grad is not None or getattr(inputs, name, None) is not table for name, table in rows.items()):
+            return None
+        if not can(inputs):
+            return None
+        self._regularized = self._densifier.regularizer(state.model) is not None
+        return None if self._regularized else state.adam.planned(rates)
 
     def _update(self, step: int, plan: StepPlan, rates: dict[str, float]) -> None:
         """Average over views, add what the densifier asks for, one Adam step, then its noise."""
@@ -182,9 +259,9 @@ class Trainer:
         device = self.state.model.device
         colour = view.camera.background or self.settings.background
         if colour is not None:
-            return torch.tensor(colour, dtype=torch.float32, device=device)
+            return torch.tensor(colour, dtype=torch.float32).to(device, non_blocking=True)
         generator = keyed_generator(self.settings.seed, "background", self.state.views_taken)
-        return torch.rand(3, generator=generator).to(device)
+        return torch.rand(3, generator=generator).to(device, non_blocking=True)
 
     def _refresh_filter3d(self, step: int) -> None:
         every = self.settings.filter3d_every
@@ -201,6 +278,7 @@ class Trainer:
         return Edited(self.state, edit.reason, edit.count_after - kept, edit.count_before - kept, edit.count_after)
 
     def _evaluated(self) -> Iterator[Event]:
+        self._loss_watch.settle()
         self.state.elapsed_secs = self._clock.elapsed_secs
         if self._evaluate is not None:
             try:
@@ -255,17 +333,19 @@ def drive(trainer: Trainer, sinks: Sequence[Sink]) -> Finished:
             last = event
             for sink in sinks:
                 sink(event)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _out_of_memory(trainer, error) from error
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "out of memory" in str(error):
-            raise _out_of_memory(trainer, error) from error
+    except (MemoryError, RuntimeError) as error:
+        if ran_out(error):
+            raise _out_of_memory(trainer) from error
         raise
     assert isinstance(last, Finished)
     return last
 
 
-def _out_of_memory(trainer: Trainer, error: BaseException) -> TrainingError:
+def _complain(value: float, which: str) -> None:
+    raise TrainingError(f"the loss of {which} is {value}; training stopped")
+
+
+def _out_of_memory(trainer: Trainer) -> TrainingError:
     state = trainer.state
     return TrainingError(
         f"out of memory at step {state.step} with {state.model.count} splats; "

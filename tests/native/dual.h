@@ -26,6 +26,7 @@ inline bool operator>=(Dual a, Dual b) { return a.v >= b.v; }
 // Values round as those of double do: both number types then take the same branches.
 inline Dual fma(Dual a, Dual b, Dual c) { return {std::fma(a.v, b.v, c.v), a.d * b.v + a.v * b.d + c.d}; }
 inline Dual nfma(Dual a, Dual b, Dual c) { return {std::fma(-a.v, b.v, c.v), c.d - a.d * b.v - a.v * b.d}; }
+inline Dual mul_(Dual a, Dual b) { return {a.v * b.v, a.d * b.v + a.v * b.d}; }
 inline Dual rcp_(Dual a) { return {1 / a.v, -a.d / (a.v * a.v)}; }
 // At 0 the derivative is infinite; only tile bounds get there, and they have none.
 inline Dual sqrt_(Dual a) {

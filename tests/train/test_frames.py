@@ -49,3 +49,21 @@ def test_reduced_frames_are_kept_within_the_budget(monkeypatch):
 def test_tiny_pictures_never_vanish():
     view = FrameSource(cameras(1, 1, 1), lambda _: Frame(np.zeros((1, 1, 3), np.uint8), None)).view(0, 0.125)
     assert view.pixels.shape == (1, 1, 1, 3)
+
+
+def test_a_device_with_room_keeps_pictures_until_they_are_released():
+    asked = []
+
+    def frame(index):
+        asked.append(index)
+        return frame_of(index)
+
+    source = FrameSource(cameras(3), frame)
+    source._room_bytes = 2 * 12 * 10 * 3 + 12 * 10  # two pictures and the mask of one
+    first = [source.view(index, 1.0) for index in (0, 1, 2, 0, 1, 2)]
+    assert asked == [0, 1, 2, 2]
+    assert first[3].pixels is first[0].pixels and first[4].mask is first[1].mask
+    source.release()
+    source.view(0, 1.0)
+    source.view(0, 1.0)
+    assert asked == [0, 1, 2, 2, 0, 0]

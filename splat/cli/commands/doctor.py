@@ -121,15 +121,25 @@ def _cpu_library() -> list[Finding]:
 
 
 def _cuda_library() -> list[Finding]:
-    from splat.native import library
+    """The library, and then whether it can work here; each reason with its own remedy."""
+    from splat.native import cuda
+    from splat.native.library import NativeLibraryError, cuda_library
 
-    load = getattr(library, "cuda_library", None)
-    if load is None:
-        return [Finding(OPTIONAL, "native CUDA core", "not part of this version; --rasterizer gsplat draws on a GPU")]
+    name = "native CUDA core"
+    reason = cuda.absent()
     try:
-        return [Finding(GOOD, "native CUDA core", str(load().path))]
-    except Exception as error:
-        return [Finding(OPTIONAL, "native CUDA core", str(error))]
+        where = f"{cuda_library().path} (code for {cuda.architectures()})"
+    except NativeLibraryError:
+        return [Finding(OPTIONAL, name, reason[0], reason[1])]
+    if reason is not None:
+        return [Finding(OPTIONAL, name, f"{where}: {reason[0]}", reason[1])]
+    count, lines = cuda_library().lib.splat_cuda_device_count(), []
+    for index in range(count):
+        try:
+            lines.append(Finding(GOOD, name, f"{where}: {cuda.device_info(index)}"))
+        except NativeLibraryError as error:
+            lines.append(Finding(OPTIONAL, name, f"{where}: {error}", cuda.remedy(str(error))))
+    return lines
 
 
 def _gpu() -> list[Finding]:
