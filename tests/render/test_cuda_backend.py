@@ -1,5 +1,5 @@
-"""The CUDA backend through the public API: on a GPU where there is one, and a small part of it on kernels built for
-the host. Kernel by kernel it is compared in ``tests/native/test_cuda_parity.py``."""
+"""The CUDA backend through the public API: on a GPU where there is one, and on kernels built for the host everywhere.
+Kernel by kernel it is compared in ``tests/native/test_cuda_parity.py``."""
 
 from __future__ import annotations
 
@@ -51,6 +51,11 @@ def test_a_small_training_ends_alike_on_both_backends(device: str) -> None:
         helpers_gpu.check_training(device, steps=200, count=2000, size=(160, 120))
     else:
         helpers_gpu.check_training(device, steps=6, count=40, size=(24, 20))
+
+
+def test_two_hundred_steps_on_the_kernels_built_for_the_host() -> None:
+    with emulated_cuda(open_library(host_library("plain"))):
+        helpers_gpu.check_training("cpu", steps=200, count=300, size=(40, 32))
 
 
 @pytest.mark.skipif(why_no_gpu() is not None, reason=f"no GPU for the CUDA backend: {why_no_gpu()}")
