@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from helpers_cuda import Case, Twin, View, build, capacity_for, draw
+from helpers_cuda import Twin, View, capacity_for, draw
+from helpers_cuda_scene import Case, build
 from helpers_native import host_library
 
 from splat.native.library import NativeLibraryError, cpu_library
