@@ -46,16 +46,8 @@ HOMES = {
 FREE = {"numpy", "torch", "tomli"}
 HEAVY = ("torch", "cv2", "numpy", "plyfile", "viser", "gsplat", "tyro", "pycolmap", "cffi", "safetensors")
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
-LONG_FILES = {
-    "cuda/cpu/blend.h": "forward and backward blending must evaluate the same expressions, so they stand together",
-}
-LONG_FUNCTIONS = {
-    "cuda/cpu/blend.h:blend_backward_tile_as": "one loop whose sums live in registers; its optional parts stand apart",
-    "cuda/cpu/photometric.h:photometric_statistics_band": "one pass over a ring of rows",
-    "cuda/cpu/project.h:project_backward_chunk": "one pass over a pack of splats, a block per gradient table",
-    "cuda/math/projection.h:project_gaussian": "the projection, equation by equation",
-    "cuda/math/projection.h:project_gaussian_backward": "its gradient, in the opposite order",
-}
+LONG_FILES: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {}
 """Exceptions by name, each with its reason; one that is no longer needed fails."""
 
 NO_FUNCTION = re.compile(r"^(inline )?(template <.*> ?)?(namespace|extern|struct|class|enum|typedef)\b(?!.*\))")

@@ -4,9 +4,11 @@
 
 #include "../math/pack.h"
 // pack.h first: templates below find its operations by argument-dependent lookup.
-#include "blend.h"
+#include "blend_backward.h"
+#include "blend_forward.h"
 #include "photometric.h"
 #include "project.h"
+#include "walk.h"
 
 namespace splat {
 inline namespace SPLAT_ISA {

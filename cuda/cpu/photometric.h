@@ -57,6 +57,41 @@ template <class P, class S> SPLAT_HD P convolve_column(S* const* ring, int x) {
   return sum;
 }
 
+// Products of a row of both pictures; returns the lanes' sums of |x - y|.
+template <class P, class S> SPLAT_HD P square_row(const S* x_row, const S* y_row, int width, S* xx, S* yy, S* xy) {
+  P l1 = P(S(0));
+  for (int x = 0; x < width; x += Lanes<P>::width) {  // the padding is zero in both pictures
+    const P a = Lanes<P>::load(x_row + x), b = Lanes<P>::load(y_row + x);
+    Lanes<P>::store(xx + x, a * a), Lanes<P>::store(yy + x, b * b), Lanes<P>::store(xy + x, a * b);
+    l1 = l1 + abs_(a - b);
+  }
+  return l1;
+}
+
+// A row of SSIM and of its three derivatives from the windows over x, y, xx, yy and xy.
+template <class P, class S> SPLAT_HD void ssim_row(S* const (*rows)[kTaps], int width, const RowBuffers<S>& line) {
+  for (int x = 0; x < width; x += Lanes<P>::width) {
+    const P mx = convolve_column<P, S>(rows[0], x), my = convolve_column<P, S>(rows[1], x);
+    const P exx = convolve_column<P, S>(rows[2], x), eyy = convolve_column<P, S>(rows[3], x);
+    const P exy = convolve_column<P, S>(rows[4], x);
+    const SsimPixel<P> ssim(mx, my, exx, eyy, exy);
+    Lanes<P>::store(line.row(0) + x, ssim.value);
+    Lanes<P>::store(line.row(1) + x, ssim.d_x);
+    Lanes<P>::store(line.row(2) + x, ssim.d_xx);
+    Lanes<P>::store(line.row(3) + x, ssim.d_xy);
+  }
+}
+
+template <class P, class S> SPLAT_HD double sum_row(const S* row, int width) {
+  constexpr int W = Lanes<P>::width;
+  P lanes = P(S(0));
+  int x = 0;
+  for (; x + W <= width; x += W) lanes = lanes + Lanes<P>::load(row + x);
+  double sum = double(value_of(reduce_add(lanes)));
+  for (; x < width; ++x) sum += double(value_of(row[x]));
+  return sum;
+}
+
 template <class P> void photometric_statistics_band(const PhotometricTask& t, int64_t index) {
   using S = typename Lanes<P>::Scalar;
   constexpr int W = Lanes<P>::width;
@@ -75,14 +110,9 @@ template <class P> void photometric_statistics_band(const PhotometricTask& t, in
         for (int x = 0; x < t.width; ++x) ring.row(q * kTaps + at)[x] = S(0);
       return;
     }
-    S *rx = source.row(0), *ry = source.row(1), *rxx = source.row(2), *ryy = source.row(3), *rxy = source.row(4);
+    S *rx = source.row(0), *ry = source.row(1);
     load_picture_row<S>(t, channel, y, rx, ry);
-    P l1_row = P(S(0));
-    for (int x = 0; x < t.width; x += W) {  // the padding is zero in both pictures
-      const P a = Lanes<P>::load(rx + x), b = Lanes<P>::load(ry + x);
-      Lanes<P>::store(rxx + x, a * a), Lanes<P>::store(ryy + x, b * b), Lanes<P>::store(rxy + x, a * b);
-      l1_row = l1_row + abs_(a - b);
-    }
+    const P l1_row = square_row<P, S>(rx, ry, t.width, source.row(2), source.row(3), source.row(4));
     if (y >= begin && y < end) l1 += double(value_of(reduce_add(l1_row)));
     for (int q = 0; q < 5; ++q) {
       S* out = ring.row(q * kTaps + at);
@@ -96,26 +126,12 @@ template <class P> void photometric_statistics_band(const PhotometricTask& t, in
     S* rows[5][kTaps];
     for (int q = 0; q < 5; ++q)
       for (int k = 0; k < kTaps; ++k) rows[q][k] = ring.row(q * kTaps + (((y - kRadius + k) % kTaps) + kTaps) % kTaps);
-    for (int x = 0; x < t.width; x += W) {
-      const P mx = convolve_column<P, S>(rows[0], x), my = convolve_column<P, S>(rows[1], x);
-      const P exx = convolve_column<P, S>(rows[2], x), eyy = convolve_column<P, S>(rows[3], x);
-      const P exy = convolve_column<P, S>(rows[4], x);
-      const SsimPixel<P> ssim(mx, my, exx, eyy, exy);
-      Lanes<P>::store(line.row(0) + x, ssim.value);
-      Lanes<P>::store(line.row(1) + x, ssim.d_x);
-      Lanes<P>::store(line.row(2) + x, ssim.d_xx);
-      Lanes<P>::store(line.row(3) + x, ssim.d_xy);
-    }
+    ssim_row<P, S>(rows, t.width, line);
     const int64_t at = int64_t(y) * t.width;
     if (t.mask)
       for (int m = 0; m < 4; ++m)
         for (int x = 0; x < t.width; ++x) line.row(m)[x] = weight_at<S>(t, at + x) * line.row(m)[x];
-    P ssim_row = P(S(0));
-    int x = 0;
-    for (; x + W <= t.width; x += W) ssim_row = ssim_row + Lanes<P>::load(line.row(0) + x);
-    double row_sum = double(value_of(reduce_add(ssim_row)));
-    for (; x < t.width; ++x) row_sum += double(value_of(line.row(0)[x]));
-    ssim_sum += row_sum;
+    ssim_sum += sum_row<P, S>(line.row(0), t.width);
     if (t.grad)
       for (int m = 0; m < 3; ++m) std::memcpy(maps + m * plane + at, line.row(m + 1), sizeof(S) * t.width);
   }

@@ -155,10 +155,122 @@ void gather_slots(const ProjectTask& task, int64_t first, int used, S* sums /* [
   }
 }
 
-template <class P, class S> SPLAT_HD void zero_or_keep(void* table, int columns, int64_t first, int used, bool accumulate) {
+template <class P, class S>
+SPLAT_HD void zero_or_keep(void* table, int columns, int64_t first, int used, bool accumulate) {
   if (table == nullptr || accumulate) return;
   S* row = (S*)table + first * columns;
   for (int64_t i = 0; i < int64_t(used) * columns; ++i) row[i] = S(0);
+}
+
+// Gradients of rows none of which was drawn.
+template <class P, class S>
+SPLAT_HD void zero_rows(const splat_rows& rows, const splat_row_grads& out, int64_t first, int used) {
+  const bool acc = out.accumulate != 0;
+  zero_or_keep<P, S>(out.means, 3, first, used, acc), zero_or_keep<P, S>(out.quats, 4, first, used, acc);
+  zero_or_keep<P, S>(out.log_scales, 3, first, used, acc);
+  zero_or_keep<P, S>(out.logit_opacities, 1, first, used, acc);
+  zero_or_keep<P, S>(out.sh0, 3, first, used, acc);
+  zero_or_keep<P, S>(out.sh_rest, 3 * rows.sh_rest_count, first, used, acc);
+  zero_or_keep<P, S>(out.features, rows.feature_count, first, used, acc);
+  zero_or_keep<P, S>(out.mean2d, 2, first, used, acc), zero_or_keep<P, S>(out.color, 3, first, used, acc);
+  zero_or_keep<P, S>(out.opacity, 1, first, used, acc);
+}
+
+// The viewing direction d with its gradient, into mean and pose.
+template <class P, class S>
+SPLAT_HD void direction_backward(const View<S>& view, const P* d, P inv_length, const P* g_dir, GaussianGrad<P>& grad) {
+  const P along = g_dir[0] * d[0] + g_dir[1] * d[1] + g_dir[2] * d[2];
+  P g_v[3];
+  for (int i = 0; i < 3; ++i) {
+    g_v[i] = (g_dir[i] - along * d[i]) * inv_length;
+    grad.mean[i] = grad.mean[i] + g_v[i];
+  }
+  // The camera centre is -R^T t: its gradient is -g_v.
+  for (int r = 0; r < 3; ++r) {
+    for (int i = 0; i < 3; ++i) grad.camera[4 * r + i] = grad.camera[4 * r + i] + P(view.t[r]) * g_v[i];
+    grad.camera[4 * r + 3] = grad.camera[4 * r + 3] + P(view.R[3 * r]) * g_v[0] + P(view.R[3 * r + 1]) * g_v[1] +
+                             P(view.R[3 * r + 2]) * g_v[2];
+  }
+}
+
+// Gradient of the unclamped colour through the SH basis, into the coefficients' tables, and through the direction.
+template <class P, class S, class Mask>
+SPLAT_HD void color_backward(const ProjectTask& task, const View<S>& view, const GaussianRow<P>& g, const P* g_color,
+                             Mask live, int64_t first, int used, GaussianGrad<P>& grad) {
+  const splat_rows& rows = *task.rows;
+  const splat_row_grads& out = *task.out;
+  const int degree = view.sh_degree < bands_in(rows) ? view.sh_degree : bands_in(rows);
+  const int rest = (degree + 1) * (degree + 1) - 1, stored = rows.sh_rest_count;
+  const bool acc = out.accumulate != 0;
+  P sh[48], d[3], inv_length, basis[16], g_sh[48];
+  direction<P>(g, view, d, &inv_length);
+  sh_basis<P, S>(degree, d, basis);
+  for (int c = 0; c < 3; ++c) g_sh[c] = basis[0] * g_color[c];
+  for (int c = 0; c < 3; ++c) g_sh[c] = select(live, g_sh[c], P(S(0)));
+  if (out.sh0) store_columns<P>((S*)out.sh0, 3, first, used, g_sh, acc);
+  if (stored == 0) return;
+  if (rest > 0) {
+    load_columns<P>((const S*)rows.sh_rest, 3 * stored, first, rows.count, sh);
+    P g_basis[16], g_dir[3];
+    for (int k = 0; k < rest; ++k) {
+      g_basis[k + 1] = g_color[0] * sh[3 * k] + g_color[1] * sh[3 * k + 1] + g_color[2] * sh[3 * k + 2];
+      for (int c = 0; c < 3; ++c) g_sh[3 * k + c] = select(live, basis[k + 1] * g_color[c], P(S(0)));
+    }
+    sh_basis_backward<P, S>(degree, d, g_basis, g_dir);
+    direction_backward<P, S>(view, d, inv_length, g_dir, grad);
+  }
+  for (int k = 3 * rest; k < 3 * stored; ++k) g_sh[k] = P(S(0));
+  if (out.sh_rest) store_columns<P>((S*)out.sh_rest, 3 * stored, first, used, g_sh, acc);
+}
+
+// Geometry and opacity, to their tables. Rows that were not drawn may hold anything: NaN times zero must not reach
+// them.
+template <class P, class Mask, class S = typename Lanes<P>::Scalar>
+SPLAT_HD void store_gaussian(const splat_row_grads& out, GaussianGrad<P>& grad, Mask live, int64_t first, int used) {
+  const bool acc = out.accumulate != 0;
+  const P zero = P(S(0));
+  for (int i = 0; i < 3; ++i) {
+    grad.mean[i] = select(live, grad.mean[i], zero);
+    grad.log_scale[i] = select(live, grad.log_scale[i], zero);
+  }
+  for (int i = 0; i < 4; ++i) grad.quat[i] = select(live, grad.quat[i], zero);
+  grad.logit_opacity = select(live, grad.logit_opacity, zero);
+  if (out.means) store_columns<P>((S*)out.means, 3, first, used, grad.mean, acc);
+  if (out.quats) store_columns<P>((S*)out.quats, 4, first, used, grad.quat, acc);
+  if (out.log_scales) store_columns<P>((S*)out.log_scales, 3, first, used, grad.log_scale, acc);
+  if (out.logit_opacities) store_columns<P>((S*)out.logit_opacities, 1, first, used, &grad.logit_opacity, acc);
+}
+
+// What statistics want on the picture: gradients of the mean in px, of the clamped colour (g_color) and the opacity.
+template <class P, class Mask, class S = typename Lanes<P>::Scalar>
+SPLAT_HD void store_footprint(const splat_row_grads& out, const FootprintGrad<P>& fg, const S* g_color /* [3, W] */,
+                              Mask live, int64_t first, int used) {
+  const bool acc = out.accumulate != 0;
+  const P zero = P(S(0));
+  if (out.mean2d) {
+    const P m[2] = {select(live, fg.x, zero), select(live, fg.y, zero)};
+    store_columns<P>((S*)out.mean2d, 2, first, used, m, acc);
+  }
+  if (out.color) {
+    P m[3];
+    for (int c = 0; c < 3; ++c) m[c] = select(live, Lanes<P>::load(g_color + c * Lanes<P>::width), zero);
+    store_columns<P>((S*)out.color, 3, first, used, m, acc);
+  }
+  if (out.opacity) {
+    const P m = select(live, fg.opacity, zero);
+    store_columns<P>((S*)out.opacity, 1, first, used, &m, acc);
+  }
+}
+
+template <class S, int W>
+SPLAT_HD void store_features(const splat_row_grads& out, int count, const S* sums /* [count, W] */, int64_t first,
+                             int used) {
+  for (int l = 0; l < used; ++l)
+    for (int k = 0; k < count; ++k) {
+      S* cell = (S*)out.features + (first + l) * count + k;
+      const S value = sums[k * W + l];
+      *cell = out.accumulate ? *cell + value : value;
+    }
 }
 
 template <class F, class P> void project_backward_chunk(const ProjectTask& task, int64_t chunk) {
@@ -167,117 +279,46 @@ template <class F, class P> void project_backward_chunk(const ProjectTask& task,
   const splat_rows& rows = *task.rows;
   const splat_row_grads& out = *task.out;
   const View<S> view = make_view<S>(*task.view);
-  const int degree = view.sh_degree < bands_in(rows) ? view.sh_degree : bands_in(rows);
-  const int rest = (degree + 1) * (degree + 1) - 1, stored = rows.sh_rest_count;
-  const bool acc = out.accumulate != 0;
   const bool has_depth = task.slots->depth_expected || task.slots->depth_median;
-  const bool has_features = task.slots->features != nullptr;
   const S* records = (const S*)task.projected->records;
   double camera[SPLAT_CAMERA_GRAD] = {};
   const int64_t end = (chunk + 1) * kRowChunk < rows.count ? (chunk + 1) * kRowChunk : rows.count;
   for (int64_t first = chunk * kRowChunk; first < end; first += W) {
     const int used = int(end - first < W ? end - first : W);
+    alignas(64) S drawn_lane[W];
     bool drawn = false;
-    for (int l = 0; l < used; ++l) drawn |= task.bins->slot_count[first + l] != 0;
+    for (int l = 0; l < W; ++l) {
+      const bool here = l < used && task.bins->slot_count[first + l] != 0;
+      drawn |= here, drawn_lane[l] = here ? S(1) : S(0);
+    }
     if (!drawn) {
-      zero_or_keep<P, S>(out.means, 3, first, used, acc), zero_or_keep<P, S>(out.quats, 4, first, used, acc);
-      zero_or_keep<P, S>(out.log_scales, 3, first, used, acc);
-      zero_or_keep<P, S>(out.logit_opacities, 1, first, used, acc);
-      zero_or_keep<P, S>(out.sh0, 3, first, used, acc);
-      zero_or_keep<P, S>(out.sh_rest, 3 * stored, first, used, acc);
-      zero_or_keep<P, S>(out.features, rows.feature_count, first, used, acc);
-      zero_or_keep<P, S>(out.mean2d, 2, first, used, acc), zero_or_keep<P, S>(out.color, 3, first, used, acc);
-      zero_or_keep<P, S>(out.opacity, 1, first, used, acc);
+      zero_rows<P, S>(rows, out, first, used);
       continue;
     }
+    const auto live = lt(P(S(0.5)), Lanes<P>::load(drawn_lane));
     alignas(64) S sums[(SPLAT_SLOT + 1 + SPLAT_MAX_CHANNELS + 8) * W];
     gather_slots<S, W>(task, first, used, sums);
-    alignas(64) S drawn_lane[W];
-    for (int l = 0; l < W; ++l)
-      drawn_lane[l] = l < used && task.bins->slot_count[first + l] != 0 ? S(1) : S(0);
-    const auto live = lt(P(S(0.5)), Lanes<P>::load(drawn_lane));
+    const S* color_sums = sums + F::kSums * W;
+    const S* extra_sums = sums + SPLAT_SLOT * W;
 
     const GaussianRow<P> g = load_row<P>(rows, first);
     const Projection<P> o = project_gaussian<P, S>(g, view, rows.filter3d != nullptr);
     P record[kRecord];
     load_columns<P>(records, kRecord, first, rows.count, record);
-    P moments[F::kSums];
+    P moments[F::kSums], g_color[3];
     for (int i = 0; i < F::kSums; ++i) moments[i] = Lanes<P>::load(sums + i * W);
     FootprintGrad<P> fg = F::template gradient<P, S>(record, moments, record[13]);
-    int column = SPLAT_SLOT;
-    if (has_depth) fg.z = Lanes<P>::load(sums + column++ * W);
+    if (has_depth) fg.z = Lanes<P>::load(extra_sums), extra_sums += W;
     GaussianGrad<P> grad = project_gaussian_backward<P, S>(g, o, fg, view, rows.filter3d != nullptr);
-
-    // Colour: through the clamp at zero, the SH basis, and the direction.
-    P g_color[3], sh[48], d[3], inv_length, basis[16], g_sh[48];
-    direction<P>(g, view, d, &inv_length);
-    sh_basis<P, S>(degree, d, basis);
-    for (int c = 0; c < 3; ++c)
-      g_color[c] = select(lt(P(S(0)), record[kColor + c]), Lanes<P>::load(sums + (F::kSums + c) * W), P(S(0)));
-    for (int c = 0; c < 3; ++c) g_sh[c] = basis[0] * g_color[c];
-    for (int c = 0; c < 3; ++c) g_sh[c] = select(live, g_sh[c], P(S(0)));
-    if (out.sh0) store_columns<P>((S*)out.sh0, 3, first, used, g_sh, acc);
-    if (stored > 0) {
-      if (rest > 0) {
-        load_columns<P>((const S*)rows.sh_rest, 3 * stored, first, rows.count, sh);
-        P g_basis[16], g_dir[3];
-        for (int k = 0; k < rest; ++k) {
-          g_basis[k + 1] = g_color[0] * sh[3 * k] + g_color[1] * sh[3 * k + 1] + g_color[2] * sh[3 * k + 2];
-          for (int c = 0; c < 3; ++c) g_sh[3 * k + c] = select(live, basis[k + 1] * g_color[c], P(S(0)));
-        }
-        sh_basis_backward<P, S>(degree, d, g_basis, g_dir);
-        const P along = g_dir[0] * d[0] + g_dir[1] * d[1] + g_dir[2] * d[2];
-        P g_v[3];
-        for (int i = 0; i < 3; ++i) {
-          g_v[i] = (g_dir[i] - along * d[i]) * inv_length;
-          grad.mean[i] = grad.mean[i] + g_v[i];
-        }
-        // The camera centre is -R^T t: its gradient is -g_v.
-        for (int r = 0; r < 3; ++r) {
-          for (int i = 0; i < 3; ++i) grad.camera[4 * r + i] = grad.camera[4 * r + i] + P(view.t[r]) * g_v[i];
-          grad.camera[4 * r + 3] = grad.camera[4 * r + 3] + P(view.R[3 * r]) * g_v[0] +
-                                   P(view.R[3 * r + 1]) * g_v[1] + P(view.R[3 * r + 2]) * g_v[2];
-        }
-      }
-      for (int k = 3 * rest; k < 3 * stored; ++k) g_sh[k] = P(S(0));
-      if (out.sh_rest) store_columns<P>((S*)out.sh_rest, 3 * stored, first, used, g_sh, acc);
-    }
-
-    // Rows that were not drawn may hold anything: NaN times zero must not reach them.
-    const P zero = P(S(0));
-    for (int i = 0; i < 3; ++i) {
-      grad.mean[i] = select(live, grad.mean[i], zero);
-      grad.log_scale[i] = select(live, grad.log_scale[i], zero);
-    }
-    for (int i = 0; i < 4; ++i) grad.quat[i] = select(live, grad.quat[i], zero);
-    grad.logit_opacity = select(live, grad.logit_opacity, zero);
-    if (out.means) store_columns<P>((S*)out.means, 3, first, used, grad.mean, acc);
-    if (out.quats) store_columns<P>((S*)out.quats, 4, first, used, grad.quat, acc);
-    if (out.log_scales) store_columns<P>((S*)out.log_scales, 3, first, used, grad.log_scale, acc);
-    if (out.logit_opacities) store_columns<P>((S*)out.logit_opacities, 1, first, used, &grad.logit_opacity, acc);
-    if (out.mean2d) {
-      const P m[2] = {select(live, fg.x, zero), select(live, fg.y, zero)};
-      store_columns<P>((S*)out.mean2d, 2, first, used, m, acc);
-    }
-    if (out.color) {
-      P m[3];
-      for (int c = 0; c < 3; ++c) m[c] = select(live, Lanes<P>::load(sums + (F::kSums + c) * W), zero);
-      store_columns<P>((S*)out.color, 3, first, used, m, acc);
-    }
-    if (out.opacity) {
-      const P m = select(live, fg.opacity, zero);
-      store_columns<P>((S*)out.opacity, 1, first, used, &m, acc);
-    }
-    if (out.features && has_features)
-      for (int l = 0; l < used; ++l)
-        for (int k = 0; k < rows.feature_count; ++k) {
-          S* cell = (S*)out.features + (first + l) * rows.feature_count + k;
-          const S value = sums[(column + k) * W + l];
-          *cell = acc ? *cell + value : value;
-        }
+    for (int c = 0; c < 3; ++c)  // through the clamp at zero
+      g_color[c] = select(lt(P(S(0)), record[kColor + c]), Lanes<P>::load(color_sums + c * W), P(S(0)));
+    color_backward<P, S>(task, view, g, g_color, live, first, used, grad);
+    store_gaussian<P>(out, grad, live, first, used);
+    store_footprint<P>(out, fg, color_sums, live, first, used);
+    if (out.features && task.slots->features) store_features<S, W>(out, rows.feature_count, extra_sums, first, used);
     if (out.camera)
       for (int i = 0; i < SPLAT_CAMERA_GRAD; ++i)
-        camera[i] += double(value_of(reduce_add(select(live, grad.camera[i], zero))));
+        camera[i] += double(value_of(reduce_add(select(live, grad.camera[i], P(S(0))))));
   }
   if (out.camera)
     for (int i = 0; i < SPLAT_CAMERA_GRAD; ++i) out.camera_scratch[chunk * SPLAT_CAMERA_GRAD + i] = camera[i];

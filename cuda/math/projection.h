@@ -57,9 +57,9 @@ SPLAT_HD void quat_to_matrix(const R* q, R* m) {
   m[6] = two * (x * z - w * y), m[7] = two * (y * z + w * x), m[8] = one - two * (x * x + y * y);
 }
 
+// Camera-space mean, its pixel, and x/z and y/z as the Jacobian sees them.
 template <class R, class S>
-SPLAT_HD Projection<R> project_gaussian(const GaussianRow<R>& g, const View<S>& view, bool has_filter3d) {
-  Projection<R> o;
+SPLAT_HD void project_mean(const GaussianRow<R>& g, const View<S>& view, Projection<R>& o) {
   for (int i = 0; i < 3; ++i)
     o.p[i] = fma(R(view.R[3 * i]), g.mean[0],
                  fma(R(view.R[3 * i + 1]), g.mean[1], fma(R(view.R[3 * i + 2]), g.mean[2], R(view.t[i]))));
@@ -69,7 +69,11 @@ SPLAT_HD Projection<R> project_gaussian(const GaussianRow<R>& g, const View<S>& 
   o.ty = min_(R(view.limit_y_pos), max_(R(view.limit_y_neg), w));
   o.x = fma(R(view.fx), u, R(view.cx));
   o.y = fma(R(view.fy), w, R(view.cy));
+}
 
+// Unit quaternion, rotation, opacity and squared scales, the latter two with the 3D filter.
+template <class R, class S>
+SPLAT_HD void activate(const GaussianRow<R>& g, bool has_filter3d, Projection<R>& o) {
   const R n2 = g.quat[0] * g.quat[0] + g.quat[1] * g.quat[1] + g.quat[2] * g.quat[2] + g.quat[3] * g.quat[3];
   o.inv_norm = R(S(1)) / sqrt_(n2);
   for (int i = 0; i < 4; ++i) o.q[i] = g.quat[i] * o.inv_norm;
@@ -91,6 +95,10 @@ SPLAT_HD Projection<R> project_gaussian(const GaussianRow<R>& g, const View<S>& 
     }
     o.coef3d = sqrt_(ratio);
   }
+}
+
+// The splat's axes on the picture: v = (J W) R.
+template <class R, class S> SPLAT_HD void project_axes(const View<S>& view, Projection<R>& o) {
   o.j00 = R(view.fx) * o.inv_z, o.j11 = R(view.fy) * o.inv_z;
   o.j02 = -(o.j00 * o.tx), o.j12 = -(o.j11 * o.ty);
   for (int i = 0; i < 3; ++i) {
@@ -101,6 +109,10 @@ SPLAT_HD Projection<R> project_gaussian(const GaussianRow<R>& g, const View<S>& 
     for (int k = 0; k < 3; ++k)
       o.v[3 * r + k] =
           o.jw[3 * r] * o.rot[k] + o.jw[3 * r + 1] * o.rot[3 + k] + o.jw[3 * r + 2] * o.rot[6 + k];
+}
+
+// Covariance on the picture before and after dilation, both determinants, and the opacity that compensates.
+template <class R, class S> SPLAT_HD void picture_covariance(const View<S>& view, Projection<R>& o) {
   o.xx = o.xy = o.yy = R(S(0));
   for (int k = 0; k < 3; ++k) {
     o.xx = fma(o.s2_eff[k] * o.v[k], o.v[k], o.xx);
@@ -119,6 +131,15 @@ SPLAT_HD Projection<R> project_gaussian(const GaussianRow<R>& g, const View<S>& 
   o.ratio = o.det0 / o.det;
   o.comp = view.compensate ? sqrt_(max_(o.ratio, R(S(kCompensationFloor)))) : R(S(1));
   o.opacity_eff = o.opacity * o.coef3d * o.comp;
+}
+
+template <class R, class S>
+SPLAT_HD Projection<R> project_gaussian(const GaussianRow<R>& g, const View<S>& view, bool has_filter3d) {
+  Projection<R> o;
+  project_mean<R, S>(g, view, o);
+  activate<R, S>(g, has_filter3d, o);
+  project_axes<R, S>(view, o);
+  picture_covariance<R, S>(view, o);
   return o;
 }
 
@@ -130,77 +151,83 @@ template <class R> struct FootprintGrad {
   R z;               // camera depth (from depth images)
 };
 
-// Chains a footprint gradient to the raw row. `camera` sums are filled when want_camera.
+// Gradient of the covariance on the picture; the off-diagonal counts once.
+template <class R> struct CovarianceGrad {
+  R xx, xy, yy;
+};
+
+// Conic = inverse of [[a, xy], [xy, c]]:  dL/dSigma = -Q (dL/dQ) Q with the off-diagonal counted once.
 template <class R, class S>
-SPLAT_HD GaussianGrad<R> project_gaussian_backward(const GaussianRow<R>& g, const Projection<R>& o,
-                                                   const FootprintGrad<R>& in, const View<S>& view,
-                                                   bool has_filter3d) {
-  GaussianGrad<R> out;
-  const R two = R(S(2)), half = R(S(0.5)), zero = R(S(0));
-  // Conic = inverse of [[a, xy], [xy, c]]:  dL/dSigma = -Q (dL/dQ) Q with the off-diagonal counted once.
-  const R inv_det = R(S(1)) / o.det;
+SPLAT_HD CovarianceGrad<R> conic_backward(const Projection<R>& o, const R* g_conic, R inv_det) {
+  const R half = R(S(0.5));
   const R qa = o.c * inv_det, qb = -(o.xy * inv_det), qc = o.a * inv_det;
-  const R ga = in.conic[0], gb = half * in.conic[1], gc = in.conic[2];
+  const R ga = g_conic[0], gb = half * g_conic[1], gc = g_conic[2];
   const R h00 = ga * qa + gb * qb, h01 = ga * qb + gb * qc, h10 = gb * qa + gc * qb, h11 = gb * qb + gc * qc;
-  R gxx = -(qa * h00 + qb * h10);
-  R gxy = -(qa * h01 + qb * h11) - (qb * h00 + qc * h10);
-  R gyy = -(qb * h01 + qc * h11);
+  CovarianceGrad<R> g;
+  g.xx = -(qa * h00 + qb * h10);
+  g.xy = -(qa * h01 + qb * h11) - (qb * h00 + qc * h10);
+  g.yy = -(qb * h01 + qc * h11);
+  return g;
+}
 
-  R g_opacity = in.opacity * o.coef3d * o.comp;
-  if (view.compensate) {
-    // comp = sqrt(det0 / det): d ln comp / dSigma = (Sigma0^-1 - Sigma^-1) / 2, zero at the floor. Written through
-    // det0 directly: the inverse of a nearly singular Sigma0 never appears.
-    const R g_ratio = select(lt(R(S(kCompensationFloor)), o.ratio),
-                             in.opacity * o.opacity * o.coef3d * half / o.comp, zero);
-    const R k0 = g_ratio * inv_det, k1 = -(g_ratio * o.ratio * inv_det);
-    gxx = gxx + k0 * o.yy + k1 * o.c;
-    gyy = gyy + k0 * o.xx + k1 * o.a;
-    gxy = gxy - two * o.xy * (k0 + k1);
-  }
+// comp = sqrt(det0 / det): d ln comp / dSigma = (Sigma0^-1 - Sigma^-1) / 2, zero at the floor. Written through
+// det0 directly: the inverse of a nearly singular Sigma0 never appears.
+template <class R, class S>
+SPLAT_HD void compensation_backward(const Projection<R>& o, R g_opacity_eff, R inv_det, CovarianceGrad<R>& g) {
+  const R g_ratio = select(lt(R(S(kCompensationFloor)), o.ratio),
+                           g_opacity_eff * o.opacity * o.coef3d * R(S(0.5)) / o.comp, R(S(0)));
+  const R k0 = g_ratio * inv_det, k1 = -(g_ratio * o.ratio * inv_det);
+  g.xx = g.xx + k0 * o.yy + k1 * o.c;
+  g.yy = g.yy + k0 * o.xx + k1 * o.a;
+  g.xy = g.xy - R(S(2)) * o.xy * (k0 + k1);
+}
 
-  // Sigma2 = sum_k s2_k v_k v_k^T with v = (J W) R.
-  const R hxy = half * gxy;
-  R g_s2[3], g_v[6];
+// Sigma2 = sum_k s2_k v_k v_k^T with v = (J W) R: gradients of s2 [3] and v [2,3].
+template <class R, class S>
+SPLAT_HD void axes_backward(const Projection<R>& o, const CovarianceGrad<R>& g, R* g_s2, R* g_v) {
+  const R two = R(S(2)), hxy = R(S(0.5)) * g.xy;
   for (int k = 0; k < 3; ++k) {
     const R vx = o.v[k], vy = o.v[3 + k];
-    const R mx = gxx * vx + hxy * vy, my = hxy * vx + gyy * vy;
+    const R mx = g.xx * vx + hxy * vy, my = hxy * vx + g.yy * vy;
     g_s2[k] = vx * mx + vy * my;
     g_v[k] = two * o.s2_eff[k] * mx;
     g_v[3 + k] = two * o.s2_eff[k] * my;
   }
-  for (int k = 0; k < 3; ++k) out.log_scale[k] = two * o.s2[k] * g_s2[k];
-  if (has_filter3d) {
-    // coef3d^2 = prod s2 / s2_eff: d ln coef3d / d log_scale_k = 1 - s2/s2_eff.
-    const R g_ln_coef = in.opacity * o.opacity_eff;
-    for (int k = 0; k < 3; ++k)
-      out.log_scale[k] = out.log_scale[k] + g_ln_coef * (R(S(1)) - o.s2[k] / o.s2_eff[k]);
-  }
-  out.logit_opacity = g_opacity * o.opacity * (R(S(1)) - o.opacity);
+}
 
-  R g_rot[9], g_jw[6];
-  for (int i = 0; i < 3; ++i)
-    for (int k = 0; k < 3; ++k) g_rot[3 * i + k] = o.jw[i] * g_v[k] + o.jw[3 + i] * g_v[3 + k];
-  for (int r = 0; r < 2; ++r)
-    for (int i = 0; i < 3; ++i)
-      g_jw[3 * r + i] = g_v[3 * r] * o.rot[3 * i] + g_v[3 * r + 1] * o.rot[3 * i + 1] +
-                        g_v[3 * r + 2] * o.rot[3 * i + 2];
+template <class R, class S>
+SPLAT_HD void scales_backward(const Projection<R>& o, const R* g_s2, R g_opacity_eff, bool has_filter3d,
+                              R* g_log_scale) {
+  for (int k = 0; k < 3; ++k) g_log_scale[k] = R(S(2)) * o.s2[k] * g_s2[k];
+  if (!has_filter3d) return;
+  // coef3d^2 = prod s2 / s2_eff: d ln coef3d / d log_scale_k = 1 - s2/s2_eff.
+  const R g_ln_coef = g_opacity_eff * o.opacity_eff;
+  for (int k = 0; k < 3; ++k) g_log_scale[k] = g_log_scale[k] + g_ln_coef * (R(S(1)) - o.s2[k] / o.s2_eff[k]);
+}
 
-  // Quaternion of the rotation, then through its normalisation.
-  {
-    const R w = o.q[0], x = o.q[1], y = o.q[2], z = o.q[3];
-    R gq[4];
-    gq[0] = two * (x * (g_rot[7] - g_rot[5]) + y * (g_rot[2] - g_rot[6]) + z * (g_rot[3] - g_rot[1]));
-    gq[1] = two * (y * (g_rot[1] + g_rot[3]) + z * (g_rot[2] + g_rot[6]) + w * (g_rot[7] - g_rot[5]) -
-                   two * x * (g_rot[4] + g_rot[8]));
-    gq[2] = two * (x * (g_rot[1] + g_rot[3]) + z * (g_rot[5] + g_rot[7]) + w * (g_rot[2] - g_rot[6]) -
-                   two * y * (g_rot[0] + g_rot[8]));
-    gq[3] = two * (x * (g_rot[2] + g_rot[6]) + y * (g_rot[5] + g_rot[7]) + w * (g_rot[3] - g_rot[1]) -
-                   two * z * (g_rot[0] + g_rot[4]));
-    const R along = gq[0] * w + gq[1] * x + gq[2] * y + gq[3] * z;
-    for (int i = 0; i < 4; ++i) out.quat[i] = (gq[i] - along * o.q[i]) * o.inv_norm;
-  }
+// Quaternion of the rotation, then through its normalisation.
+template <class R, class S>
+SPLAT_HD void rotation_backward(const Projection<R>& o, const R* g_rot, R* g_quat) {
+  const R two = R(S(2));
+  const R w = o.q[0], x = o.q[1], y = o.q[2], z = o.q[3];
+  R gq[4];
+  gq[0] = two * (x * (g_rot[7] - g_rot[5]) + y * (g_rot[2] - g_rot[6]) + z * (g_rot[3] - g_rot[1]));
+  gq[1] = two * (y * (g_rot[1] + g_rot[3]) + z * (g_rot[2] + g_rot[6]) + w * (g_rot[7] - g_rot[5]) -
+                 two * x * (g_rot[4] + g_rot[8]));
+  gq[2] = two * (x * (g_rot[1] + g_rot[3]) + z * (g_rot[5] + g_rot[7]) + w * (g_rot[2] - g_rot[6]) -
+                 two * y * (g_rot[0] + g_rot[8]));
+  gq[3] = two * (x * (g_rot[2] + g_rot[6]) + y * (g_rot[5] + g_rot[7]) + w * (g_rot[3] - g_rot[1]) -
+                 two * z * (g_rot[0] + g_rot[4]));
+  const R along = gq[0] * w + gq[1] * x + gq[2] * y + gq[3] * z;
+  for (int i = 0; i < 4; ++i) g_quat[i] = (gq[i] - along * o.q[i]) * o.inv_norm;
+}
 
-  // J W: J = [[j00, 0, j02], [0, j11, j12]].
+// Gradient of the camera-space mean [3], from that of J W [2,3] with J = [[j00, 0, j02], [0, j11, j12]], and from the
+// footprint's.
+template <class R, class S>
+SPLAT_HD void jacobian_backward(const Projection<R>& o, const R* g_jw, const FootprintGrad<R>& in, const View<S>& view,
+                                R* gp) {
+  const R one = R(S(1)), zero = R(S(0));
   R g00 = zero, g02 = zero, g11 = zero, g12 = zero;
   for (int i = 0; i < 3; ++i) {
     g00 = g00 + g_jw[i] * R(view.R[i]);
@@ -210,17 +237,20 @@ SPLAT_HD GaussianGrad<R> project_gaussian_backward(const GaussianRow<R>& g, cons
   }
   // j00 = fx/z, j02 = -fx tx / z, x = fx X/z + cx; the clamp of tx stops its own path only.
   const R u = o.p[0] * o.inv_z, w = o.p[1] * o.inv_z;
-  const R one = R(S(1));
   const R open_x = select(lt(u, R(view.limit_x_pos)), select(lt(R(view.limit_x_neg), u), one, zero), zero);
   const R open_y = select(lt(w, R(view.limit_y_pos)), select(lt(R(view.limit_y_neg), w), one, zero), zero);
   const R g_u = in.x * R(view.fx) - g02 * o.j00 * open_x;  // with respect to X/z
   const R g_w = in.y * R(view.fy) - g12 * o.j11 * open_y;
-  R gp[3];
   gp[0] = g_u * o.inv_z;
   gp[1] = g_w * o.inv_z;
   gp[2] = in.z - (g_u * u + g_w * w) * o.inv_z -
           (g00 * o.j00 + g02 * o.j02 + g11 * o.j11 + g12 * o.j12) * o.inv_z;
+}
 
+// World-space mean and pose, from the gradients of the camera-space mean and of J W.
+template <class R, class S>
+SPLAT_HD void pose_backward(const GaussianRow<R>& g, const Projection<R>& o, const R* gp, const R* g_jw,
+                            const View<S>& view, GaussianGrad<R>& out) {
   for (int i = 0; i < 3; ++i)
     out.mean[i] = gp[0] * R(view.R[i]) + gp[1] * R(view.R[3 + i]) + gp[2] * R(view.R[6 + i]);
   for (int r = 0; r < 3; ++r) {
@@ -232,6 +262,33 @@ SPLAT_HD GaussianGrad<R> project_gaussian_backward(const GaussianRow<R>& g, cons
     out.camera[4 + i] = out.camera[4 + i] + o.j11 * g_jw[3 + i];
     out.camera[8 + i] = out.camera[8 + i] + o.j02 * g_jw[i] + o.j12 * g_jw[3 + i];
   }
+}
+
+// Chains a footprint gradient to the raw row and the pose.
+template <class R, class S>
+SPLAT_HD GaussianGrad<R> project_gaussian_backward(const GaussianRow<R>& g, const Projection<R>& o,
+                                                   const FootprintGrad<R>& in, const View<S>& view,
+                                                   bool has_filter3d) {
+  GaussianGrad<R> out;
+  const R inv_det = R(S(1)) / o.det;
+  CovarianceGrad<R> g_cov = conic_backward<R, S>(o, in.conic, inv_det);
+  const R g_opacity = in.opacity * o.coef3d * o.comp;
+  if (view.compensate) compensation_backward<R, S>(o, in.opacity, inv_det, g_cov);
+  R g_s2[3], g_v[6];
+  axes_backward<R, S>(o, g_cov, g_s2, g_v);
+  scales_backward<R, S>(o, g_s2, in.opacity, has_filter3d, out.log_scale);
+  out.logit_opacity = g_opacity * o.opacity * (R(S(1)) - o.opacity);
+
+  R g_rot[9], g_jw[6], gp[3];
+  for (int i = 0; i < 3; ++i)
+    for (int k = 0; k < 3; ++k) g_rot[3 * i + k] = o.jw[i] * g_v[k] + o.jw[3 + i] * g_v[3 + k];
+  for (int r = 0; r < 2; ++r)
+    for (int i = 0; i < 3; ++i)
+      g_jw[3 * r + i] = g_v[3 * r] * o.rot[3 * i] + g_v[3 * r + 1] * o.rot[3 * i + 1] +
+                        g_v[3 * r + 2] * o.rot[3 * i + 2];
+  rotation_backward<R, S>(o, g_rot, out.quat);
+  jacobian_backward<R, S>(o, g_jw, in, view, gp);
+  pose_backward<R, S>(g, o, gp, g_jw, view, out);
   return out;
 }
 

@@ -67,8 +67,9 @@ def _declarations(header: str) -> str:
 
 
 def _header_for(library: Path) -> Path | None:
-    source = Path(__file__).resolve().parents[2] / "cuda" / "include"
-    for folder in (library.parent, source):
+    """The declarations: installed beside the library or beside this module, or those of a source tree."""
+    here = Path(__file__).resolve().parent
+    for folder in (library.parent, here, here.parents[1] / "cuda" / "include"):
         if (folder / "splat.h").is_file():
             return folder / "splat.h"
     return None

@@ -13,9 +13,11 @@
 #include "dual.h"
 // dual.h first: templates below find its operations by argument-dependent lookup.
 #include "../../cuda/cpu/bin.h"
-#include "../../cuda/cpu/blend.h"
+#include "../../cuda/cpu/blend_backward.h"
+#include "../../cuda/cpu/blend_forward.h"
 #include "../../cuda/cpu/pool.h"
 #include "../../cuda/cpu/project.h"
+#include "../../cuda/cpu/walk.h"
 
 namespace splat {
 inline namespace SPLAT_ISA {
