@@ -6,6 +6,12 @@ from pathlib import Path
 
 import pytest
 from helpers import make_tiny_scene
+from hypothesis import settings
+
+# The same examples every time; look for new ones with --hypothesis-profile=explore.
+settings.register_profile("explore", settings())
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ which compensated filter it was, so ``SplatFilter2d: classic|aa|mip`` of our own
 
 from __future__ import annotations
 
+import warnings
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -155,14 +156,16 @@ def _parse(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
     """Vertex table, comments and vertex column names; the header is judged before any row is read."""
     from plyfile import PlyData, PlyParseError
 
-    problems = (PlyParseError, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, AttributeError)
+    problems = (PlyParseError, UserWarning, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, AttributeError)
     try:
         names, promised_rows = _scan_header(path)
         check_columns(path, names)
         size = path.stat().st_size
         if promised_rows > size:  # every row takes more than a byte
             raise UserError(f"{path}: cut short: the header promises {promised_rows} rows, the file is {size} bytes")
-        ply = PlyData.read(str(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # numpy only warns of a list that is not there
+            ply = PlyData.read(str(path))
         vertex = ply["vertex"]
         if any(vertex.data.dtype[name].kind not in "iuf" for name in names):
             raise UserError(f"{path}: a PLY with lists in its vertices is not a splat file")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from gaussians import random_model, shared_file
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from plyfile import PlyData, PlyElement
 
@@ -202,6 +202,7 @@ def test_garbage_headers_are_user_errors(tmp_path, lines, body, ending):
     kind=st.sampled_from(["float", "double", "uchar", "list uchar float", "quaternion"]),
     body=st.binary(max_size=300) | st.text("0123456789.- \nnaif", max_size=300).map(str.encode),
 )
+@example(full="ascii", count=1, kind="list uchar float", body=b"0")
 def test_whole_headers_with_garbage_behind_load_or_are_user_errors(tmp_path, full, count, kind, body):
     path = tmp_path / "g.ply"
     columns = "".join(f"property {kind} {name}\n" for name in column_names(0))
