@@ -10,6 +10,7 @@ Quote medians; compare instruction sets only within one run, where they take tur
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -103,7 +104,7 @@ class Step:
             ops.adam_step(getattr(x, f), getattr(grads, f), m, v, lr=1e-5, beta1=0.9, beta2=0.999, eps=1e-15,
                           step=self.steps)  # fmt: skip
         mark()
-        seconds = dict(zip(STAGES, (b - a for a, b in zip(marks, marks[1:], strict=False)), strict=True))
+        seconds = dict(zip(STAGES, (b - a for a, b in itertools.pairwise(marks)), strict=True))
         # project_and_bin projects once more: take that out of the bin stage.
         seconds["bin"] = max(seconds["bin"] - seconds["project"], 0.0)
         if not self.counters:
@@ -190,7 +191,8 @@ def main() -> None:
             if i >= 3:
                 seconds[isa].append(taken)
     threads = int(ops.info()["threads"])
-    result = {"machine": platform.processor() or platform.machine(), "threads": threads, "args": vars(args) | {"json": ""}}
+    machine = platform.processor() or platform.machine()
+    result = {"machine": machine, "threads": threads, "args": vars(args) | {"json": ""}}
     print(f"{args.splats} splats, {args.width}x{args.height}, {threads} threads, median of {args.steps} steps, ms")
     print("isa        " + "".join(f"{name:>17}" for name in STAGES) + f"{'step':>9}{'it/s':>8}{'floor it/s':>12}")
     for isa in isas:
@@ -199,8 +201,9 @@ def main() -> None:
         limit = floor_seconds(steps[isa].counters, threads)
         print(f"{isa:<11}" + "".join(f"{1e3 * medians[n]:>17.2f}" for n in STAGES)
               + f"{1e3 * step:>9.2f}{1 / step:>8.1f}{1 / limit:>12.1f}")  # fmt: skip
-        result[isa] = {"stage_ms": {n: 1e3 * medians[n] for n in STAGES}, "step_ms": 1e3 * step, "its_per_sec": 1 / step,
-                       "floor_its_per_sec": 1 / limit, "counters": steps[isa].counters}  # fmt: skip
+        result[isa] = {"stage_ms": {n: 1e3 * medians[n] for n in STAGES}, "step_ms": 1e3 * step,
+                       "its_per_sec": 1 / step, "floor_its_per_sec": 1 / limit,
+                       "counters": steps[isa].counters}  # fmt: skip
     first = steps[isas[0]].counters
     print(f"visible {first['visible']}, tile pairs {first['pairs']}, rows per pair {first['rows_per_pair']:.1f}")
     if args.json:

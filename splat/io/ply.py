@@ -156,7 +156,10 @@ def _parse(path: Path) -> tuple[np.ndarray, list[str], list[str]]:
     """Vertex table, comments and vertex column names; the header is judged before any row is read."""
     from plyfile import PlyData, PlyParseError
 
-    problems = (PlyParseError, UserWarning, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError, AttributeError)
+    problems = (
+        PlyParseError, UserWarning, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError,
+        AttributeError,
+    )  # fmt: skip
     try:
         names, promised_rows = _scan_header(path)
         check_columns(path, names)

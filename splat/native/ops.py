@@ -57,7 +57,9 @@ def adam_step(
     count = param.numel()
     for name, tensor in (("grad", grad), ("m", m), ("v", v)):
         if tensor.numel() != count or tensor.dtype != param.dtype:
-            raise ValueError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}, param {tuple(param.shape)} {param.dtype}")
+            raise ValueError(
+                f"{name} is {tuple(tensor.shape)} {tensor.dtype}, param {tuple(param.shape)} {param.dtype}"
+            )
         if tensor.device != param.device:
             raise ValueError(f"{name} is on {tensor.device}, param on {param.device}")
     backend = backend_of(param.device)

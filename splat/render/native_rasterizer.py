@@ -149,7 +149,8 @@ class _Render(torch.autograd.Function):
         return _stacked(views)
 
     @staticmethod
-    def backward(ctx, color, alpha, expected, median, features, _top_id):
+    def backward(ctx, *cotangents):
+        color, alpha, expected, median, features, _top_id = cotangents
         call, views = ctx.call, ctx.views
         n, new = views[0].inputs.count, views[0].inputs.means.new_empty
         need = dict(zip((*ROW_FIELDS, "background", "camera"), ctx.needs_input_grad[1:], strict=True))

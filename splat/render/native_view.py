@@ -262,6 +262,7 @@ class NativeView(ABC):
         extra = int(depth) + (0 if cotangents.features is None else cotangents.features.shape[0])
         stride = self.lib.splat_backward_slot_stride(bits, extra)
         slots = self._new(self.slots, stride)
+        background = None if out.background is None else out.background.new_zeros(3, dtype=torch.float64)
         c_grads = self.ffi.new(
             "splat_image_grads *",
             {
@@ -270,13 +271,15 @@ class NativeView(ABC):
                 "depth_median": self._at(cotangents.depth_median),
                 "features": self._at(cotangents.features),
                 "stats": bits, "slot_stride": stride, "slots": self._at(slots),
+                "background": self._at(background, "double *"),
             },
         )  # fmt: skip
         camera = self._rows_backward(c_grads, out, accumulate=accumulate) if self.inputs.count else None
         if out.camera is not None and camera is not None:
             out.camera[:3] = camera.reshape(3, 4).to(out.camera.dtype)
-        if out.background is not None:
-            out.background.copy_((cotangents.color * self.images.final_T).double().sum(dim=(1, 2)))
+        if background is not None:
+            # Without splats no kernel runs, and the picture is the background.
+            out.background.copy_(background if self.inputs.count else cotangents.color.double().sum(dim=(1, 2)))
         return slots
 
     def _rows_backward(self, c_grads: Any, out: RowGrads, *, accumulate: bool) -> Tensor | None:

@@ -110,7 +110,8 @@ class SplatStats:
 
 
 FORWARD_STATS = frozenset(
-    "radii_px visible fragments blend_sum blend_max max_contrib center_dist depths weighted_count weighted_blend".split()
+    "radii_px visible fragments blend_sum blend_max max_contrib center_dist depths "
+    "weighted_count weighted_blend".split()
 )
 BACKWARD_STATS = frozenset(
     "grad2d abs_grad2d abs_grad2d_l2 color_grad opacity_grad_sum opacity_grad_sq texgrad sensitivity".split()
