@@ -42,7 +42,7 @@ class LpipsMetric:
 def lpips_metric(network: Literal["vgg", "alex"] = "vgg") -> LpipsMetric:
     """LPIPS with ``network``; nothing is ever downloaded."""
     if importlib.util.find_spec("lpips") is None:
-        return LpipsMetric(network, "the lpips package is not installed (pip install 'splat[lpips]')")
+        return LpipsMetric(network, "the lpips package is not installed (pip install lpips)")
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     if not list(folder.glob(_WEIGHT_PATTERNS[network])):
         return LpipsMetric(network, f"no weights {_WEIGHT_PATTERNS[network]} in {folder} (nothing is downloaded here)")

@@ -120,7 +120,7 @@ def _pycolmap() -> ModuleType:
     try:
         import pycolmap
     except ImportError:
-        raise SceneError('estimating camera poses needs pycolmap; install it with `pip install "splat[sfm]"`') from None
+        raise SceneError('estimating camera poses needs pycolmap; install it with `pip install pycolmap`') from None
     return pycolmap
 
 

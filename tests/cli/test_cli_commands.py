@@ -151,5 +151,5 @@ def test_doctor_gives_the_fix_for_what_is_missing(monkeypatch, capsys):
     )
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
-    assert "fix: pip install plyfile" in out and "fix: pip install 'splat[sfm]'" in out and "missing: plyfile" in out
+    assert "fix: pip install plyfile" in out and "fix: pip install pycolmap" in out and "missing: plyfile" in out
     assert main(["doctor", "--strict"]) == 2

@@ -180,7 +180,7 @@ def _tools() -> list[Finding]:
 def _extras() -> list[Finding]:
     findings = []
     wanted = {
-        "pycolmap": ("poses for photos and videos (splat sfm)", "pip install 'splat[sfm]'"),
+        "pycolmap": ("poses for photos and videos (splat sfm)", "pip install pycolmap"),
         "gsplat": ("a second rasterizer on GPUs (--rasterizer gsplat)", "pip install gsplat"),
     }
     for module, (purpose, fix) in wanted.items():
@@ -192,7 +192,7 @@ def _extras() -> list[Finding]:
     absent = lpips_metric().absent
     findings.append(
         Finding(GOOD, "LPIPS", "weights found") if absent is None else
-        Finding(OPTIONAL, "LPIPS", f"absent: {absent}", "pip install 'splat[lpips]' && python -c "
+        Finding(OPTIONAL, "LPIPS", f"absent: {absent}", "pip install lpips && python -c "
                 "\"import lpips; lpips.LPIPS(net='vgg')\" (downloads 530 MB of weights once)")
     )  # fmt: skip
     return findings

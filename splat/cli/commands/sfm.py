@@ -11,7 +11,7 @@ from splat.cli.parsing import Parser, UsageError
 HELP = """
 usage: splat sfm SOURCE [-o OUT] [options]
 
-Finds camera poses for a folder of photos or a video with COLMAP (pycolmap: pip install "splat[sfm]"). OUT becomes a
+Finds camera poses for a folder of photos or a video with COLMAP (pycolmap: pip install pycolmap). OUT becomes a
 capture for 'splat train': images/ and sparse/0. 'splat train' does this by itself when a capture has no poses.
 
   -o, --output OUT   folder of the capture; without it the model goes into the photos' own folder
