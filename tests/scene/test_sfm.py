@@ -97,7 +97,7 @@ def test_without_pycolmap_the_install_command_is_told(tmp_path, monkeypatch):
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refusing)
-    with pytest.raises(SceneError, match=r'needs pycolmap; install it with `pip install "splat\[sfm\]"`'):
+    with pytest.raises(SceneError, match=r'needs pycolmap; install it with `pip install pycolmap`'):
         run_sfm(tmp_path, tmp_path / "out")
 
 
