@@ -22,9 +22,11 @@ std::vector<const Kernels*> available() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (kernels_avx512() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("bmi2"))
     tables.push_back(kernels_avx512());
-  if (kernels_avx2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) tables.push_back(kernels_avx2());
+  if (kernels_avx2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("bmi2"))
+    tables.push_back(kernels_avx2());
 #endif
   tables.push_back(kernels_baseline());
   return tables;
@@ -194,8 +196,6 @@ int32_t splat_cpu_gather_stats(const splat_rows* rows, const splat_bins* bins, c
     gather(*rows, *bins, (const float*)slot_stats, slot_stride, first, columns, max_column, (float*)out);
   return SPLAT_OK;
 }
-
-static int64_t bands_of(int32_t height) { return (height + kBandRows - 1) / kBandRows; }
 
 int32_t splat_cpu_photometric(int32_t dtype, int32_t width, int32_t height, const void* color, const uint8_t* target,
                               const uint8_t* mask, double ssim_weight, void* grad, void* scratch, double* sums) {

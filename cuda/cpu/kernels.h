@@ -9,6 +9,8 @@ constexpr int64_t kRowChunk = 1024;   // splats per projection task
 constexpr int64_t kAdamChunk = 1 << 15;
 constexpr int kBandRows = 32;         // image rows per SSIM task
 
+constexpr int64_t bands_of(int height) { return (height + kBandRows - 1) / kBandRows; }
+
 struct BinTask {
   const splat_rows* rows;
   const splat_view* view;

@@ -92,12 +92,22 @@ template <class P, class S> SPLAT_HD double sum_row(const S* row, int width) {
   return sum;
 }
 
+// What a task covers: rows [begin, end) of a channel.
+struct Band {
+  int channel, begin, end;
+};
+
+inline Band band_of(const PhotometricTask& t, int64_t index) {
+  const int64_t bands = bands_of(t.height);
+  const int begin = int(index % bands) * kBandRows;
+  return {int(index / bands), begin, begin + kBandRows < t.height ? begin + kBandRows : t.height};
+}
+
 template <class P> void photometric_statistics_band(const PhotometricTask& t, int64_t index) {
   using S = typename Lanes<P>::Scalar;
   constexpr int W = Lanes<P>::width;
-  const int bands = (t.height + kBandRows - 1) / kBandRows;
-  const int channel = int(index / bands), band = int(index % bands);
-  const int begin = band * kBandRows, end = begin + kBandRows < t.height ? begin + kBandRows : t.height;
+  const Band band = band_of(t, index);
+  const int channel = band.channel, begin = band.begin, end = band.end;
   const int64_t plane = int64_t(t.width) * t.height;
   S* maps = (S*)t.maps + 3 * channel * plane;
   // 0 x, 1 y, 2 xx, 3 yy, 4 xy: source rows; then a ring of filtered rows for each.
@@ -141,9 +151,8 @@ template <class P> void photometric_statistics_band(const PhotometricTask& t, in
 template <class P> void photometric_gradient_band(const PhotometricTask& t, int64_t index) {
   using S = typename Lanes<P>::Scalar;
   constexpr int W = Lanes<P>::width;
-  const int bands = (t.height + kBandRows - 1) / kBandRows;
-  const int channel = int(index / bands), band = int(index % bands);
-  const int begin = band * kBandRows, end = begin + kBandRows < t.height ? begin + kBandRows : t.height;
+  const Band band = band_of(t, index);
+  const int channel = band.channel, begin = band.begin, end = band.end;
   const int64_t plane = int64_t(t.width) * t.height;
   const S* maps = (const S*)t.maps + 3 * channel * plane;
   RowBuffers<S> source(1, t.width), ring(3 * kTaps, t.width), line(3, t.width);

@@ -81,10 +81,6 @@ def split_settings(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     return rest, settings
 
 
-def wants_help(argv: Sequence[str]) -> bool:
-    return any(token in ("-h", "--help") for token in argv)
-
-
 def _is_value(token: str) -> bool:
     return not token.startswith("-") or bool(_NUMBER.match(token))
 

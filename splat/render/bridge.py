@@ -26,7 +26,12 @@ class OnDevice:
         """Whatever ``device`` the model is on, what counts is the one drawn on."""
         return self._inner.supports(_moved(inputs, self._device), _moved(options, self._device), self._device)
 
-    def render(self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -> RenderOutput:
+    def can_update(self, inputs: RenderInputs) -> bool:
+        return False
+
+    def render(
+        self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions, *, update: None = None
+    ) -> RenderOutput:
         home = inputs.means.device
         output = self._inner.render(*(_moved(part, self._device) for part in (inputs, cameras, options)))
         return replace(_moved(output, home), stats=_StatsAt(home, output.stats))

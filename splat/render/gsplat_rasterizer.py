@@ -34,7 +34,12 @@ class GsplatRasterizer:
             return "gsplat is not installed; run: pip install gsplat."
         return _unsupported_option(inputs, options)
 
-    def render(self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -> RenderOutput:
+    def can_update(self, inputs: RenderInputs) -> bool:
+        return False
+
+    def render(
+        self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions, *, update: None = None
+    ) -> RenderOutput:
         reason = self.supports(inputs, options, inputs.means.device)
         if reason:
             raise UserError(reason)

@@ -59,7 +59,6 @@ class NativeRasterizer:
         return None
 
     def can_update(self, inputs: RenderInputs) -> bool:
-        """Whether ``render`` takes an ``update`` for these rows."""
         return inputs.features is None and all(getattr(inputs, name).is_contiguous() for name in ADAM_FIELDS) and (
             backend_of(inputs.means.device).is_cuda
         )
@@ -67,11 +66,7 @@ class NativeRasterizer:
     def render(
         self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions, *, update: RowUpdate | None = None
     ) -> RenderOutput:
-        """See ``Rasterizer.render``. Raises ValueError for shapes, dtypes or devices that do not fit.
-
-        With ``update`` (one camera, ``can_update``), backward steps the rows of ``inputs`` in place and leaves no
-        gradient of theirs.
-        """
+        """See ``Rasterizer.render``. Raises ValueError for shapes, dtypes or devices that do not fit."""
         _check(inputs, cameras, options)
         if update is not None and (len(cameras) != 1 or not self.can_update(inputs)):
             raise ValueError("rows can be updated in place for one camera, on CUDA, from contiguous rows only")

@@ -63,7 +63,12 @@ class ReferenceRasterizer:
             return "weighted_count, weighted_blend and texgrad need RenderOptions.pixel_weights."
         return None
 
-    def render(self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -> RenderOutput:
+    def can_update(self, inputs: RenderInputs) -> bool:
+        return False
+
+    def render(
+        self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions, *, update: None = None
+    ) -> RenderOutput:
         reason = self.supports(inputs, options, inputs.means.device)
         if reason:
             raise UserError(reason)

@@ -156,6 +156,16 @@ class Rasterizer(Protocol):
         """None when it can draw this, else one sentence saying why not."""
         ...
 
-    def render(self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -> RenderOutput:
-        """Differentiable with respect to inputs, background and camera poses."""
+    def can_update(self, inputs: RenderInputs) -> bool:
+        """Whether ``render`` takes an ``update`` for these rows; where not, backward leaves gradients."""
+        ...
+
+    def render(
+        self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions, *, update: RowUpdate | None = None
+    ) -> RenderOutput:
+        """Differentiable with respect to inputs, background and camera poses.
+
+        With ``update`` (one camera, ``can_update``), backward steps the rows of ``inputs`` in place and leaves no
+        gradient of theirs.
+        """
         ...

@@ -182,7 +182,7 @@ class Trainer:
                 inputs,
                 CameraBatch.of(view.camera, device=state.model.device),
                 self._options(step, view, wanted),
-                **({} if update is None else {"update": update}),
+                update=update,
             )
         with watch.stage("loss"):
             loss = photometric_loss(output.color, view.pixels, view.mask, ssim_weight=self.settings.ssim_weight)
@@ -207,12 +207,11 @@ class Trainer:
         """The optimizer step for the backward pass to take, where it comes to the same: the rasterizer can, the rows
         are drawn as they are, and nothing but this one view adds to their gradients."""
         state, rows = self.state, self.state.model.rows
-        can = getattr(self._rasterizer, "can_update", None)
-        if can is None or self._regularized or plan.views != 1 or not plan.optimize or state.views_pending:
+        if self._regularized or plan.views != 1 or not plan.optimize or state.views_pending:
             return None
         if any(table.grad is not None or getattr(inputs, name, None) is not table for name, table in rows.items()):
             return None
-        if not can(inputs):
+        if not self._rasterizer.can_update(inputs):
             return None
         self._regularized = self._densifier.regularizer(state.model) is not None
         return None if self._regularized else state.adam.planned(rates)

@@ -31,7 +31,10 @@ class Small:
     def supports(self, inputs, options, device):
         return None
 
-    def render(self, inputs, cameras, options):
+    def can_update(self, inputs):
+        return False
+
+    def render(self, inputs, cameras, options, *, update=None):
         self._calls += 1
         if inputs.count > self._limit or self._calls in self._at:
             raise FULL

@@ -28,7 +28,10 @@ class Watching:
     def supports(self, inputs, options, device):
         return None
 
-    def render(self, inputs, cameras, options):
+    def can_update(self, inputs):
+        return False
+
+    def render(self, inputs, cameras, options, *, update=None):
         self.asked.append((cameras.width, options.sh_degree, options.background.tolist(), options.stats))
         return self._alter(self._inner.render(inputs, cameras, options))
 
