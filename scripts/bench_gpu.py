@@ -16,7 +16,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from ctypes_ffi import stand_in
 stand_in()
 import torch  # noqa: E402
 from bench_cpu import FIELDS, synthetic  # noqa: E402
+from bench_gpu_stages import footprint_times, medians, timed_library  # noqa: E402
+from bench_gpu_stages import table as footprint_table  # noqa: E402
 
 from splat.losses.photometric import photometric_loss  # noqa: E402
 from splat.model.gaussian import GaussianPrimitive  # noqa: E402
@@ -32,7 +33,6 @@ from splat.model.render_inputs import RenderInputs  # noqa: E402
 from splat.model.splat_model import SplatModel  # noqa: E402
 from splat.native import backend as backends  # noqa: E402
 from splat.native import cuda, ops  # noqa: E402
-from splat.native.library import NativeLibrary  # noqa: E402
 from splat.optim.adam import SplatAdam  # noqa: E402
 from splat.render.native_rasterizer import NativeRasterizer  # noqa: E402
 from splat.render.types import CameraBatch, RenderOptions  # noqa: E402
@@ -108,47 +108,15 @@ class Gsplat:
         self.adam.zero_grad(set_to_none=True)
 
 
-class Timed:
-    """The library with a pair of CUDA events around every call."""
-
-    def __init__(self, lib: Any) -> None:
-        self._lib, self.events = lib, []
-
-    def __getattr__(self, name: str) -> Any:
-        call, stage = getattr(self._lib, name), name.removeprefix("splat_cuda_")
-        if stage not in STAGES:
-            return call
-
-        def timed(*args: Any) -> Any:
-            before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            before.record()
-            result = call(*args)
-            after.record()
-            self.events.append((stage, before, after))
-            return result
-
-        return timed
-
-
 def stage_times(scene: Scene, steps: int) -> dict[str, float]:
     """Median ms of every native call in a step."""
-    plain = backends.backend_of("cuda")
-    timed = Timed(plain.lib)
-    backends._opened["cuda"] = replace(plain, native=NativeLibrary(plain.ffi, timed, plain.native.path))
-    try:
-        ours, found = Ours(scene), {stage: [] for stage in STAGES}
-        for number in range(steps + 3):
-            timed.events.clear()
+    taken = []
+    with timed_library(STAGES) as timed:
+        ours = Ours(scene)
+        for _ in range(steps + 3):
             ours.step()
-            torch.cuda.synchronize()
-            sums = dict.fromkeys(STAGES, 0.0)
-            for stage, before, after in timed.events:
-                sums[stage] += before.elapsed_time(after)
-            for stage in STAGES if number >= 3 else ():
-                found[stage].append(sums[stage])
-    finally:
-        backends._opened["cuda"] = plain
-    return {stage: statistics.median(values) for stage, values in found.items()}
+            taken.append(timed.milliseconds())
+    return medians(taken[3:])
 
 
 def counters(scene: Scene) -> dict[str, int]:
@@ -279,6 +247,9 @@ def table(results: dict[str, Any]) -> str:
             low, high = case["floor_ms"]
             lines.append(f"          counted floor {low} to {high} ms: {case['over_floor'][0]:.2f}x and "
                          f"{case['over_floor'][1]:.2f}x of it")  # fmt: skip
+    footprints = results["footprints"]
+    lines += ["", f"footprints, {footprints['splats']} splats at {footprints['size']}"]
+    lines += footprint_table(footprints["stage_ms"])
     for training in results.get("training", []):
         lines.append(f"{training['capture']}, {training['steps']} steps, {training['splats']} splats")
         for name in ("native", "gsplat"):
@@ -321,6 +292,9 @@ def run(splats: list[int], sizes: list[str], repeat: int) -> dict[str, Any]:
             results["steps"].append(compare_steps(count, size, repeat))
             gc.collect()
             torch.cuda.empty_cache()
+    scene = Scene(splats[0], sizes[-1])
+    results["footprints"] = {"splats": splats[0], "size": sizes[-1],
+                             "stage_ms": footprint_times(scene.rows, scene.cameras, repeat)}  # fmt: skip
     return results
 
 

@@ -83,7 +83,8 @@ class FFI:
         held = self._types[base]() if count is None else (self._types[base] * int(count))()
         for name, value in (init or {}).items():
             if isinstance(value, list | tuple):
-                getattr(held, name)[:] = [item.value if isinstance(item, Pointer) else item for item in value]
+                for index, item in enumerate(value):  # fewer than there are places: the rest stays zero
+                    getattr(held, name)[index] = item.value if isinstance(item, Pointer) else item
             else:
                 setattr(held, name, value.value if isinstance(value, Pointer) else value)
         return Owned(held)

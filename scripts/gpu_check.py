@@ -23,6 +23,12 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "gpu_check"
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "scripts")]
 SANITIZED = ("memcheck", "racecheck", "initcheck", "synccheck")
+SANITIZED_CHECKS = (
+    "parity 33x40-n60-sh2-mip-hostile",
+    "parity 64x48-n200-sh2-analytic",
+    "parity gef-64x48",
+    "parity convex6-64x48",
+)
 
 
 def build_library(build: Path) -> Path:
@@ -39,7 +45,12 @@ def build_library(build: Path) -> Path:
     build.mkdir(parents=True, exist_ok=True)
     sources = sorted(map(str, (ROOT / "cuda" / "gpu").glob("*.cu")))
     flags = ["-std=c++17", "-O3", "-arch=native", "--expt-relaxed-constexpr", "-DSPLAT_ISA=cuda", "-cudart", "static"]
-    run([nvcc, *flags, "-shared", "-Xcompiler=-fPIC", "-t", "0", *sources, "-o", str(build / "libsplat_cuda.so")])
+    flags += ["-Xcompiler=-fPIC"]
+    unfused = [source for source in sources if Path(source).name == "bin.cu"]  # as in cuda/gpu/CMakeLists.txt
+    objects = str(build / "bin.o")
+    run([nvcc, *flags, "--fmad=false", "-c", *unfused, "-o", objects])
+    rest = [source for source in sources if source not in unfused]
+    run([nvcc, *flags, "-shared", "-t", "0", *rest, objects, "-o", str(build / "libsplat_cuda.so")])
     return build
 
 
@@ -58,16 +69,18 @@ def parity_checks() -> list[tuple[str, Callable[[], Any]]]:
     larger = (
         Case(size=(160, 120), count=600, degree=3, filter2d="mip", filter3d=True, seed=31),
         Case(size=(255, 97), count=300, degree=2, hostile=True, opaque=2.0, views=2, seed=32),
+        Case(size=(160, 120), count=600, degree=1, filter2d="analytic", seed=33),
+        Case(size=(160, 120), count=600, degree=1, kind="gef", filter2d="aa", opaque=2.0, seed=34),
+        Case(size=(160, 120), count=300, degree=1, kind="convex", vertices=8, opaque=2.0, seed=35),
     )
     checks: list[tuple[str, Callable[[], Any]]] = [
-        (f"parity {case}", lambda case=case: helpers_gpu.check_case(case, "cuda")) for case in (*CASES, *larger)
+        (f"parity {case}", lambda case=case: helpers_gpu.check_case(case, "cuda"))
+        for case in (*CASES, *helpers_gpu.FOOTPRINT_CASES, *larger)
     ]
     for check in helpers_gpu.CHECKS:
         checks.append((check.__name__.removeprefix("check_"), lambda check=check: check("cuda")))
     checks.append(("streams", helpers_gpu.check_streams))
-    checks.append(
-        ("training", lambda: helpers_gpu.check_training("cuda", steps=200, count=2000, size=(160, 120)))
-    )
+    checks.append(("training", lambda: helpers_gpu.check_training("cuda", steps=200, count=2000, size=(160, 120))))
     return checks
 
 
@@ -100,14 +113,14 @@ def sanitize(library: Path) -> list[dict[str, Any]]:
     environment = {**os.environ, "SPLAT_LIBRARIES": str(library), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     for name in SANITIZED:
         command = [tool, "--tool", name, "--error-exitcode", "9", "--kernel-regex", "kns=splat"]
-        command += [sys.executable, __file__, "--library", str(library), "--only", "parity 33x40-n60-sh2-mip-hostile"]
+        command += [sys.executable, __file__, "--library", str(library), "--only", *SANITIZED_CHECKS]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=480, env=environment, check=False)
             text = [line for line in done.stdout.splitlines() if "=========" in line]
             verdict = "ok" if done.returncode == 0 else "FAILED"
             last = "; ".join(text[:6] if done.returncode else text[-1:])
         except subprocess.TimeoutExpired:
-            verdict, last = "absent", "took longer than 240 s"
+            verdict, last = "absent", "took longer than 480 s"
         print(f"{verdict:<7} compute-sanitizer {name} {last}", flush=True)
         found.append({"check": f"compute-sanitizer {name}", "verdict": verdict, "text": last})
     return found

@@ -13,11 +13,13 @@ from helpers_cuda_scene import Scene, garbage, off_alignment
 
 from splat.native.library import NativeLibrary, open_library
 
-SLOT, RECORD, CAMERA_GRAD, TILE = 9, 16, 12, 16
+CAMERA_GRAD, TILE = 12, 16
 FORWARD_STATS = {"fragments": 1, "blend_sum": 2, "blend_max": 4, "max_contrib": 8, "center_dist": 16, "weighted": 32}
 BACKWARD_STATS = {"abs_grad": 1, "abs_grad_l2": 2, "opacity_grad_sq": 4, "texgrad": 8, "sensitivity": 16}
 ROWS = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest")
-FILTERS = {"classic": (0.3, 0), "aa": (0.3, 1), "mip": (0.1, 1)}
+SHAPES = {"gef": ("shapes",), "convex": ("vertices", "log_deltas", "log_sigmas")}
+"""Tables of the footprints that have some of their own, in the order of splat_rows.shape."""
+FILTERS = {"classic": (0.3, 0), "aa": (0.3, 1), "mip": (0.1, 1), "analytic": (0.0, 0)}
 
 
 @dataclass(eq=False)
@@ -77,11 +79,20 @@ class Twin:
 
     # --- structs ------------------------------------------------------------------------------------------------------
 
-    def rows(self, rows: dict[str, np.ndarray]):
+    def rows(self, scene: Scene):
+        rows, footprint = scene.rows, scene.case.footprint
         given = {name: self.at(rows.get(name)) for name in (*ROWS, "features", "filter3d")}
         features = rows["features"].shape[1] if "features" in rows else 0
         counts = {"count": len(rows["means"]), "sh_rest_count": rows["sh_rest"].shape[1], "feature_count": features}
-        return self.ffi.new("splat_rows *", {**counts, "dtype": 0, **given})
+        tables = [rows[name] for name in SHAPES.get(footprint, ())]
+        given |= {"shape": [self.at(table) for table in tables], "constants": list(scene.constants)}
+        given |= {"shape_columns": [int(np.prod(table.shape[1:])) for table in tables]}
+        return self.ffi.new("splat_rows *", {**counts, "dtype": 0, "footprint": self.footprint(footprint), **given})
+
+    def footprint(self, name: str) -> int:
+        index = self.lib.splat_footprint(name.encode())
+        assert index >= 0, f"the library has no footprint {name!r}"
+        return index
 
     def view(self, scene: Scene):
         case, (width, height) = scene.case, scene.case.size
@@ -100,7 +111,9 @@ class View:
 
     def __init__(self, twin: Twin, scene: Scene) -> None:
         self.twin, self.scene, self.case = twin, scene, scene.case
-        self.rows, self.view = twin.rows(scene.rows), twin.view(scene)
+        self.rows, self.view = twin.rows(scene), twin.view(scene)
+        self.footprint = twin.footprint(scene.case.footprint)
+        self.slot = twin.lib.splat_footprint_sums(self.footprint) + 3
         self.width, self.height = scene.case.size
         self.tiles = -(-self.width // TILE) * -(-self.height // TILE)
         self.out = Drawn()
@@ -109,7 +122,8 @@ class View:
 
     def project(self) -> View:
         n = self.case.count
-        self.take_projected(garbage((n, RECORD)), garbage(n, np.uint32), garbage(n, np.uint32))
+        reals = self.twin.lib.splat_record_reals(self.footprint)
+        self.take_projected(garbage((n, reals)), garbage(n, np.uint32), garbage(n, np.uint32))
         self.twin.call("project", self.rows, self.view, self.projected)
         return self
 
@@ -191,7 +205,7 @@ class View:
     def blend_backward(self) -> View:
         case, twin, scene = self.case, self.twin, self.scene
         extra = int(bool(case.depth)) + case.features
-        stride = twin.lib.splat_backward_slot_stride(case.backward_stats, extra)
+        stride = twin.lib.splat_backward_slot_stride(self.footprint, case.backward_stats, extra)
         self.slots = garbage((self.capacity, stride))
         background = garbage(3, np.float64)
         given = {name: twin.at(array) for name, array in scene.cotangents.items()}
@@ -208,10 +222,10 @@ class View:
 
     def backward_stats(self) -> View:
         case = self.case
-        column = SLOT + int(bool(case.depth)) + case.features
-        self.out.backward["sums"] = self.gather(self.slots, 0, SLOT)
-        if column > SLOT:
-            self.out.backward["extra"] = self.gather(self.slots, SLOT, column - SLOT)
+        column = self.slot + int(bool(case.depth)) + case.features
+        self.out.backward["sums"] = self.gather(self.slots, 0, self.slot)
+        if column > self.slot:
+            self.out.backward["extra"] = self.gather(self.slots, self.slot, column - self.slot)
         for name, bit in BACKWARD_STATS.items():
             if case.backward_stats & bit:
                 columns = 2 if name == "abs_grad" else 1
@@ -229,7 +243,9 @@ class View:
                 start = np.random.default_rng(9).normal(size=shapes[name]).astype(np.float32)
                 arrays[name] = start if case.accumulate else garbage(shapes[name])
                 arrays[name] = off_alignment(arrays[name]) if twin.off_alignment else arrays[name]
-        given = {name: twin.at(array) for name, array in arrays.items()}
+        own = SHAPES.get(case.footprint, ())
+        given = {name: twin.at(array) for name, array in arrays.items() if name not in own}
+        given["shape"] = [twin.at(arrays.get(name)) for name in own]
         if case.camera and "camera" in names:
             arrays["camera"] = garbage(CAMERA_GRAD, np.float64)
             partial = garbage((-(-n // 1024), CAMERA_GRAD), np.float64)
@@ -237,14 +253,13 @@ class View:
         return twin.ffi.new("splat_row_grads *", {**given, "accumulate": int(case.accumulate)}), arrays
 
     def project_backward(self) -> View:
-        names = (*ROWS, "features", "mean2d", "color", "opacity", "camera")
+        names = (*ROWS, *SHAPES.get(self.case.footprint, ()), "features", "mean2d", "color", "opacity", "camera")
         out, arrays = self.row_grads(names)
         arguments = [self.rows, self.view, self.projected, self.bins]
         arguments += [self.counters, self.image_grads, out] if self.twin.cuda else [self.image_grads, out]
         self.twin.call("project_backward", *arguments)
         self.out.grads |= arrays
         return self
-
 
     def project_backward_adam(self, state: AdamRows) -> View:
         """The projection's gradient with Adam in place: ``state.param`` are the scene's own rows. CUDA only."""
@@ -302,12 +317,13 @@ def adam(twin: Twin, count: int, *arguments, gate=None) -> None:
 
 
 def photometric(
-    twin: Twin, color: np.ndarray, target: np.ndarray, mask: np.ndarray | None, *, ssim_weight: float, grad: bool = True
-) -> tuple[np.ndarray, np.ndarray | None]:
+    twin: Twin, color: np.ndarray, target: np.ndarray, mask: np.ndarray | None, *, ssim_weight: float,
+    l1_weights: np.ndarray | None = None, grad: bool = True,
+) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
     """(total, l1, ssim) and the gradient."""
     _, height, width = color.shape
     sums, out, scratch = garbage(3, np.float64), garbage(color.shape) if grad else None, garbage(9 * height * width)
-    images = twin.at(color), twin.at(target, "uint8_t *"), twin.at(mask, "uint8_t *")
+    images = twin.at(color), twin.at(target, "uint8_t *"), twin.at(mask, "uint8_t *"), twin.at(l1_weights)
     size = (width, height) if twin.cuda else (0, width, height)
     twin.call("photometric", *size, *images, ssim_weight, twin.at(out), twin.at(scratch), twin.at(sums, "double *"))
     return sums, out

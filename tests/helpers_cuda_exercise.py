@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from helpers_cuda import ROWS, AdamRows, Twin, View, adam, capacity_for, draw, knn, morton, photometric
+from helpers_cuda import ROWS, SHAPES, AdamRows, Twin, View, adam, capacity_for, draw, knn, morton, photometric
 from helpers_cuda_scene import Case, Scene, build, off_alignment
 
 PLAIN = {"depth": (), "stats": 0, "backward_stats": 0, "top_id": False}
@@ -22,6 +22,10 @@ SMALL_CASES = (
     Case(size=(20, 20), count=300, degree=2, near=0.7, opaque=-2.0, filter2d="aa", features=1, accumulate=True, seed=4),
     Case(size=(8, 8), count=2100, degree=0, opaque=-4.0, near=-1.0, seed=5, **PLAIN),
     Case(size=(208, 200), count=3, degree=0, near=3.0, seed=6, **PLAIN),
+    Case(size=(33, 20), count=40, degree=1, footprint="analytic", filter2d="analytic", hostile=True, seed=7),
+    Case(size=(33, 20), count=40, degree=2, footprint="gef", filter3d=True, hostile=True, depth=(), seed=8),
+    Case(size=(33, 20), count=40, degree=3, footprint="convex", hostile=True, vertices=8, features=1, seed=9),
+    Case(size=(208, 24), count=80, degree=1, footprint="convex", near=1.5, vertices=3, seed=10, **PLAIN),
 )
 
 
@@ -48,7 +52,10 @@ def exercise(twin: Twin) -> None:
         capacity = capacity_for(scene, twin)
         for room in (capacity, max(capacity // 2 - 8, 0)):
             view = View(twin, scene).project().bin(room).blend().forward_stats().blend_backward().backward_stats()
-            view.project_backward().project_backward_adam(AdamRows.start(scene.rows))
+            view.project_backward()
+            if case.footprint in SHAPES:
+                continue
+            view.project_backward_adam(AdamRows.start(scene.rows))
             AdamRows.start(scene.rows).apply(twin, {name: scene.rows[name].copy() for name in ROWS}, gate=view.counters)
     exercise_off_alignment(twin)
     random = np.random.default_rng(6)
@@ -57,6 +64,8 @@ def exercise(twin: Twin) -> None:
         target = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
         photometric(twin, color, target, None, ssim_weight=0.2)
         photometric(twin, color, target, np.ascontiguousarray(target[..., 0]), ssim_weight=0.5, grad=False)
+        weighted = np.ascontiguousarray(color[1])
+        photometric(twin, color, target, np.ascontiguousarray(target[..., 1]), l1_weights=weighted, ssim_weight=0.2)
     for count in (1, 2, 300):
         points = random.normal(size=(count, 3)).astype(np.float32)
         knn(twin, points, 3)

@@ -30,10 +30,14 @@ class Case:
     alpha_grad: bool = True
     camera: bool = True
     accumulate: bool = False
+    footprint: str = "gaussian"
+    vertices: int = 6  # of a convex
+    published: bool = False  # gradients of a convex
     seed: int = 0
 
     def __str__(self) -> str:
-        parts = [f"{self.size[0]}x{self.size[1]}", f"n{self.count}", f"sh{self.degree}", self.filter2d]
+        parts = [] if self.footprint == "gaussian" else [self.footprint]
+        parts += [f"{self.size[0]}x{self.size[1]}", f"n{self.count}", f"sh{self.degree}", self.filter2d]
         parts += [f"f{self.features}"] if self.features else []
         parts += [word for word in ("filter3d", "off_center", "hostile", "accumulate") if getattr(self, word)]
         parts += ["opaque"] if self.opaque else []
@@ -50,6 +54,8 @@ class Scene:
     background: np.ndarray  # [3]
     weight_maps: np.ndarray  # [maps,H,W]
     cotangents: dict[str, np.ndarray]
+    constants: tuple[float, ...] = ()
+    """Of the footprint."""
 
 
 def build(case: Case) -> Scene:
@@ -74,6 +80,7 @@ def build(case: Case) -> Scene:
         rows["filter3d"] = random.random(n, dtype=np.float32) * np.float32(0.15)
     if case.hostile:
         _make_hostile(rows)
+    constants = _give_shape(rows, case)
     angles = normal(3) * 0.1
     skew = np.array([[0, -angles[2], angles[1]], [angles[2], 0, -angles[0]], [-angles[1], angles[0], 0]])
     rotation = np.linalg.qr(np.eye(3) + skew)[0]
@@ -89,7 +96,8 @@ def build(case: Case) -> Scene:
     if not case.features:
         del cotangents["features"]
     background, maps = random.random(3, dtype=np.float32), random.random((case.maps, *shape), dtype=np.float32)
-    return Scene(case, {k: np.ascontiguousarray(v) for k, v in rows.items()}, pose, background, maps, cotangents)
+    rows = {k: np.ascontiguousarray(v) for k, v in rows.items()}
+    return Scene(case, rows, pose, background, maps, cotangents, constants)
 
 
 def _make_hostile(rows: dict[str, np.ndarray]) -> None:
@@ -111,6 +119,40 @@ def _make_hostile(rows: dict[str, np.ndarray]) -> None:
     rows["sh0"][20] += 1.0
     rows["sh0"][22] = -9.0  # colour clamps at 0
     rows["quats"][23] *= np.float32(1e-3)
+
+
+def _give_shape(rows: dict[str, np.ndarray], case: Case) -> tuple[float, ...]:
+    """Adds the tables of the case's footprint, which convexes have in the place of axes; returns its constants."""
+    random = np.random.default_rng(1000 + case.seed)
+    n = case.count
+    if case.footprint == "gef":
+        rows["shapes"] = random.normal(size=n).astype(np.float32)
+        if case.hostile:
+            rows["shapes"][12:20] = -30, 30, -3, 3, 0, 1e9, -1e9, np.nan
+    if case.footprint != "convex":
+        return ()
+    sizes = np.exp(rows.pop("log_scales") + np.float32(0.5))
+    del rows["quats"]
+    vertices = random.normal(size=(n, case.vertices, 3)).astype(np.float32) * sizes[:, None]
+    rows["vertices"] = np.where(np.isfinite(vertices), vertices, np.float32(0.2))
+    rows["log_deltas"] = random.normal(size=n).astype(np.float32) * np.float32(0.7) - np.float32(2.0)
+    rows["log_sigmas"] = random.normal(size=n).astype(np.float32) - np.float32(2.0)
+    if case.hostile:
+        _make_convex_hostile(rows)
+    return (0.8 * max(case.size), float(case.published))
+
+
+def _make_convex_hostile(rows: dict[str, np.ndarray]) -> None:
+    vertices, deltas, sigmas = rows["vertices"], rows["log_deltas"], rows["log_sigmas"]
+    vertices[24:32] = np.random.default_rng(3).normal(size=vertices[24:32].shape).astype(np.float32) * np.float32(0.3)
+    rows["means"][24:32] = (0.1, -0.1, 3.0)
+    vertices[24] = vertices[24, 0]  # a point; a line; points twice; edges that continue each other
+    vertices[25] = vertices[25, :1] * np.linspace(-1, 1, vertices.shape[1], dtype=np.float32)[:, None]
+    vertices[26, 1], vertices[27, 2] = vertices[26, 0], (vertices[27, 0] + vertices[27, 1]) / 2
+    vertices[28, 0, 2], vertices[29, 0] = -9.0, (300.0, 0, 0)  # behind the camera; far beyond the picture
+    vertices[30, 1, 1], vertices[31] = np.nan, vertices[31] * np.float32(1e-5)
+    deltas[8:12], sigmas[8:12] = (-12, 9, 30, -60), (4, -8, 0, 0)  # blurred, sharp, too steep, nothing
+    deltas[13], sigmas[14] = np.nan, np.inf
 
 
 def off_alignment(array: np.ndarray) -> np.ndarray:

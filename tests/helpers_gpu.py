@@ -30,19 +30,29 @@ TOLERANCE = 1e-4
 """Relative, away from thresholds: what is asked of CUDA."""
 CROWDED = Case(size=(64, 48), count=400, degree=3, hostile=True, features=3, views=2, seed=21)
 _MANY = Case(size=(33, 40), count=200_000, degree=0, seed=33)
+FOOTPRINT_CASES = (
+    Case(filter2d="analytic", size=(64, 48), count=200, degree=2, hostile=True, features=2, seed=41),
+    Case(kind="gef", size=(64, 48), count=200, degree=1, filter2d="mip", filter3d=True, hostile=True, views=2, seed=42),
+    Case(kind="convex", size=(64, 48), count=120, degree=3, hostile=True, focal=50.0, seed=43),
+)
+"""One of each footprint besides the Gaussian."""
+CONVEX_GRADIENTS = 3e-4
+"""A convex's centre is pulled to many sides by its edges, which nearly cancels."""
 FEWER = Case(size=(96, 80), count=300, degree=1, hostile=True, seed=21)
 """For the host build, which needs a second for a million threads."""
 
 
 def check_case(case: Case, device: str) -> None:
     """Pictures, gradients, statistics against the float64 reference."""
-    compare(NativeRasterizer(), case, torch.float32, device=device, tolerance=TOLERANCE)
+    gradients = CONVEX_GRADIENTS if case.kind == "convex" else None
+    compare(NativeRasterizer(), case, torch.float32, device=device, tolerance=TOLERANCE, gradients=gradients)
 
 
 def check_same_bits(device: str) -> None:
-    first, *others = (_drawn(_crowded(device), device) for _ in range(3))
-    for other in others:
-        assert_same_bits(other, first)
+    for case in (CROWDED, *FOOTPRINT_CASES) if device == "cuda" else (FEWER,):
+        first, *others = (_drawn(build(case), device) for _ in range(3))
+        for other in others:
+            assert_same_bits(other, first)
 
 
 def check_replay(device: str) -> None:
@@ -139,16 +149,19 @@ def refused(action, words: str) -> None:
 
 def check_photometric(device: str) -> None:
     random = torch.Generator().manual_seed(5)
-    for cameras, width, height, masked in ((1, 33, 40, False), (2, 64, 48, True), (1, 1, 1, False)):
+    cases = ((1, 33, 40, False, False), (2, 64, 48, True, False), (1, 1, 1, False, False), (1, 50, 30, True, True))
+    for cameras, width, height, masked, weighted in cases:
         color = torch.rand(cameras, height, width, 3, generator=random)
         target = (torch.rand(cameras, height, width, 3, generator=random) * 255).to(torch.uint8)
         mask = (torch.rand(cameras, height, width, generator=random) * 255).to(torch.uint8) if masked else None
+        weights = torch.rand(cameras, height, width, generator=random) if weighted else None
         found = []
         for at in (torch.float64, device):
             here = color.double() if at is torch.float64 else color.to(device)
             here = here.detach().requires_grad_(True)
             place = "cpu" if at is torch.float64 else device
-            loss = _loss(here, target.to(place), None if mask is None else mask.to(place), exact=at is torch.float64)
+            extra = [None if t is None else t.to(place) for t in (mask, weights)]
+            loss = _loss(here, target.to(place), *extra, exact=at is torch.float64)
             found.append([float(loss.total.detach()), float(loss.l1), float(loss.ssim), here.grad.cpu().double()])
         for exact, ours in zip(found[0][:3], found[1][:3], strict=True):
             assert abs(exact - ours) <= 1e-5 * max(abs(exact), 1e-3), (found[0][:3], found[1][:3])
@@ -156,10 +169,10 @@ def check_photometric(device: str) -> None:
         assert (found[0][3] - found[1][3]).abs().max() <= TOLERANCE * size
 
 
-def _loss(color: Tensor, target: Tensor, mask: Tensor | None, *, exact: bool):
+def _loss(color: Tensor, target: Tensor, mask: Tensor | None, weights: Tensor | None, *, exact: bool):
     """With its gradient; the exact one by the CPU library even where the CUDA functions stand in for it."""
     with emulated_cuda(None) if exact else nullcontext():
-        loss = photometric_loss(color, target, mask)
+        loss = photometric_loss(color, target, mask, l1_weights=None if weights is None else weights.to(color.dtype))
         loss.total.backward()
     return loss
 
@@ -181,11 +194,13 @@ def check_adam(device: str) -> None:
 
 def check_update_in_place(device: str) -> None:
     """Adam inside the backward pass: as gradients followed by Adam, for drawn and undrawn rows; sh_rest rests at 0."""
-    for degree in (0, 1):
+    for degree, filter2d in ((0, "classic"), (1, "classic"), (1, "analytic")):
         scene = build(replace(_crowded_case(device), degree=1, features=0, views=1))
         names = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest")
         camera = CameraBatch(scene.cameras.camera_from_world.float(), scene.cameras.K.float(), *_size(scene))
-        options = RenderOptions(sh_degree=degree, near=scene.options.near, stats=frozenset({"grad2d", "visible"}))
+        options = RenderOptions(
+            sh_degree=degree, near=scene.options.near, filter2d=filter2d, stats=frozenset({"grad2d", "visible"})
+        )
         ends, stats = [], []
         for fused in (False, True):
             rows = {n: getattr(scene.inputs, n).float().to(device).clone().requires_grad_(True) for n in names}
@@ -207,7 +222,7 @@ def check_update_in_place(device: str) -> None:
         for name in ends[0]:
             expected, found = (end[name].cpu().double().nan_to_num() for end in ends)
             far = (found - expected).abs() > 1e-5 * expected.abs() + 1e-5
-            assert far.sum() <= 1e-3 * far.numel(), f"{name} at degree {degree}: {int(far.sum())} differ"
+            assert far.sum() <= 1e-3 * far.numel(), f"{name}, {filter2d}, degree {degree}: {int(far.sum())} differ"
         assert torch.allclose(stats[0], stats[1], rtol=1e-4, atol=1e-5 * float(stats[0].max()))
 
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 from dataclasses import fields
 
 import torch
-from helpers_render import (
-    Case,
-    Drawn,
+from helpers_compare import (
     assert_close,
     assert_same_backward_stats,
     assert_same_forward_stats,
     assert_same_images,
-    build,
     doubts,
-    draw,
-    random_cotangents,
 )
+from helpers_render import Case, Drawn, build, draw, random_cotangents
 
 from splat.render.reference import ReferenceRasterizer
 
@@ -40,15 +36,47 @@ CASES = (
     Case(size=(64, 48), count=400, degree=3, filter2d="classic", opaque=2.0, seed=14),
     Case(size=(64, 48), count=400, degree=1, filter2d="mip", hostile=True, filter3d=True, off_center=True, seed=15),
 )
+FOOTPRINT_CASES = (
+    Case(kind="gef", size=(17, 9), count=0, degree=1, features=2, views=2, background="each"),
+    Case(kind="gef", size=(1, 1), count=40, degree=0, filter2d="mip", seed=1),
+    Case(kind="gef", size=(33, 40), count=60, degree=2, filter3d=True, views=2, background="each", seed=2),
+    Case(kind="gef", size=(33, 40), count=60, degree=1, filter2d="aa", hostile=True, features=3, seed=3),
+    Case(kind="gef", size=(33, 40), count=60, degree=3, filter2d="mip", filter3d=True, hostile=True, seed=4),
+    Case(kind="gef", size=(64, 48), count=200, degree=0, filter2d="aa", opaque=2.0, off_center=True, seed=5),
+    Case(filter2d="analytic", size=(17, 9), count=0, degree=1, views=2, background="none"),
+    Case(filter2d="analytic", size=(1, 1), count=40, degree=0, seed=1),
+    Case(filter2d="analytic", size=(33, 40), count=60, degree=2, filter3d=True, views=2, background="each", seed=12),
+    Case(filter2d="analytic", size=(33, 40), count=60, degree=1, hostile=True, features=3, off_center=True, seed=13),
+    Case(filter2d="analytic", size=(33, 40), degree=3, hostile=True, filter3d=True, background="none", seed=14),
+    Case(filter2d="analytic", size=(64, 48), count=200, degree=0, opaque=2.0, seed=15),
+    Case(kind="convex", size=(17, 9), count=0, degree=1, features=2, views=2, background="each"),
+    Case(kind="convex", size=(1, 1), count=40, degree=0, vertices=5, seed=1),
+    Case(kind="convex", size=(33, 40), count=60, degree=2, vertices=3, views=2, background="each", seed=22),
+    Case(kind="convex", size=(33, 40), count=60, degree=1, hostile=True, features=3, focal=50.0, seed=23),
+    Case(kind="convex", size=(33, 40), count=60, degree=3, hostile=True, vertices=8, background="none", seed=24),
+    Case(kind="convex", size=(33, 40), count=60, degree=0, vertices=4, focal=25.0, off_center=True, seed=26),
+    Case(kind="convex", size=(49, 33), count=130, degree=0, opaque=2.0, focal=30.0, seed=25),
+)
+"""Those of footprints other than the plain Gaussian."""
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 STRAY = {torch.float64: 0.0, torch.float32: 0.005}
 """Fraction of gradient elements that may miss the tolerance by a factor of five."""
 MARGIN = {torch.float64: 1e-9, torch.float32: 1e-4}
 """How near to a threshold a value of this precision may fall to either side."""
+FOOTPRINT_TOLERANCE = {torch.float64: 1e-8, torch.float32: 2e-5}
+FOOTPRINT_GRADIENTS = {torch.float64: 1e-7, torch.float32: 1e-4}
+CONVEX_GRADIENTS = {torch.float64: 1e-7, torch.float32: 2e-4}
+"""A convex's centre is pulled to many sides by its edges, which nearly cancels."""
 
 
-def compare(rasterizer, case: Case, dtype: torch.dtype, *, device: str = "cpu", tolerance: float | None = None) -> None:
-    """Every picture, gradient and statistic of ``rasterizer`` on ``device`` against the float64 reference."""
+def compare(
+    rasterizer, case: Case, dtype: torch.dtype,
+    *, device: str = "cpu", tolerance: float | None = None, gradients: float | None = None,
+) -> None:  # fmt: skip
+    """Every picture, gradient and statistic of ``rasterizer`` on ``device`` against the float64 reference.
+
+    ``tolerance`` replaces that of the precision; ``gradients`` is one for gradients and their statistics only.
+    """
     scene = build(case)
     doubt = doubts(scene, margin=MARGIN[dtype])
     assert doubt.pixels.double().mean() < 0.5, "nearly every pixel of this scene is at a threshold; it tests nothing"
@@ -58,14 +86,23 @@ def compare(rasterizer, case: Case, dtype: torch.dtype, *, device: str = "cpu", 
     rtol, stray = TOLERANCE[dtype] if tolerance is None else tolerance, STRAY[dtype]
     assert actual.output.color.dtype == dtype
     assert_same_images(actual.output, expected.output, doubt, rtol)
-    assert_same_forward_stats(actual.output.stats, expected.output.stats, doubt, 3 * rtol, max(case.size))
+    assert_same_forward_stats(
+        actual.output.stats, expected.output.stats, doubt, 3 * rtol, max(case.size), boxes=case.boxes
+    )
     assert set(actual.gradients) == set(expected.gradients)
+    gradient_rtol = rtol if gradients is None else gradients
     # Deep in a ray, dL/dalpha is a small difference of sums of the size of a pixel: a few roundings of that are free.
     floor = 4 * torch.finfo(dtype).eps * max(float(c.abs().max()) for c in cotangents.values())
     for name, gradient in expected.gradients.items():
-        assert_close(actual.gradients[name], gradient, rtol, f"gradient of {name}", stray=stray, floor=floor)
+        assert_close(actual.gradients[name], gradient, gradient_rtol, f"gradient of {name}", stray=stray, floor=floor)
     in_ndc = floor * max(case.size)
-    assert_same_backward_stats(actual.output.stats, expected.output.stats, rtol, stray=stray, floor=in_ndc)
+    assert_same_backward_stats(actual.output.stats, expected.output.stats, gradient_rtol, stray=stray, floor=in_ndc)
+
+
+def compare_footprint(rasterizer, case: Case, dtype: torch.dtype, *, device: str = "cpu") -> None:
+    """As ``compare``, with the tolerances of ``FOOTPRINT_CASES``."""
+    gradients = CONVEX_GRADIENTS if case.kind == "convex" else FOOTPRINT_GRADIENTS
+    compare(rasterizer, case, dtype, device=device, tolerance=FOOTPRINT_TOLERANCE[dtype], gradients=gradients[dtype])
 
 
 def everything(drawn: Drawn) -> dict[str, torch.Tensor]:

@@ -42,10 +42,21 @@ const Kernels& single() {
 
 const Kernels& kernels_for(int32_t dtype) { return dtype == SPLAT_F64 ? *kernels_double() : single(); }
 
+const FootprintKernels& footprint_of(const splat_rows& rows) { return kernels_for(rows.dtype).footprints[rows.footprint]; }
+
+bool known(int32_t footprint) { return footprint >= 0 && footprint < single().footprint_count; }
+
+// Tables that the footprint reads and that are missing or too wide.
+bool bad_shape(const splat_rows& r) {
+  for (int i = 0; i < footprint_of(r).tables; ++i)
+    if (r.count > 0 && (r.shape[i] == nullptr || r.shape_columns[i] < 1 || r.shape_columns[i] > SPLAT_MAX_SHAPE)) return true;
+  return false;
+}
+
 bool bad(const splat_rows* r, const splat_view* v) {
-  return r == nullptr || v == nullptr || r->count < 0 || r->count >= (int64_t(1) << 31) || v->width < 1 || v->height < 1 ||
+  return r == nullptr || v == nullptr || (r->dtype != SPLAT_F32 && r->dtype != SPLAT_F64) || !known(r->footprint) ||
+         bad_shape(*r) || r->count < 0 || r->count >= (int64_t(1) << 31) || v->width < 1 || v->height < 1 ||
          v->width > 16384 || v->height > 16384 || r->feature_count < 0 || r->feature_count > SPLAT_MAX_CHANNELS ||
-         (r->dtype != SPLAT_F32 && r->dtype != SPLAT_F64) ||
          (r->sh_rest_count != 0 && r->sh_rest_count != 3 && r->sh_rest_count != 8 && r->sh_rest_count != 15);
 }
 
@@ -130,13 +141,35 @@ int32_t splat_forward_stat_stride(int32_t stats, int32_t maps) {
   return bits_of(stats & ~SPLAT_STAT_WEIGHTED) + ((stats & SPLAT_STAT_WEIGHTED) ? 2 * maps : 0);
 }
 
-int32_t splat_backward_slot_stride(int32_t stats, int32_t extra_channels) {
-  return SPLAT_SLOT + extra_channels + bits_of(stats) + ((stats & SPLAT_STAT_ABS_GRAD) ? 1 : 0);
+const char* splat_footprints(void) {
+  static const std::string names = [] {
+    std::string all;
+    for (int i = 0; i < single().footprint_count; ++i)
+      all += (i ? " " : "") + std::string(single().footprints[i].name);
+    return all;
+  }();
+  return names.c_str();
+}
+
+int32_t splat_footprint(const char* name) {
+  for (int i = 0; name != nullptr && i < single().footprint_count; ++i)
+    if (std::strcmp(single().footprints[i].name, name) == 0) return i;
+  return -1;
+}
+
+int32_t splat_record_reals(int32_t footprint) {
+  return known(footprint) ? single().footprints[footprint].record_reals : 0;
+}
+
+int32_t splat_footprint_sums(int32_t footprint) { return known(footprint) ? single().footprints[footprint].sums : 0; }
+
+int32_t splat_backward_slot_stride(int32_t footprint, int32_t stats, int32_t extra_channels) {
+  return splat_footprint_sums(footprint) + 3 + extra_channels + bits_of(stats) + ((stats & SPLAT_STAT_ABS_GRAD) ? 1 : 0);
 }
 
 int32_t splat_cpu_project(const splat_rows* rows, const splat_view* view, const splat_projected* out) {
   if (bad(rows, view)) return SPLAT_BAD_ARGUMENT;
-  const Kernels& k = kernels_for(rows->dtype);
+  const FootprintKernels& k = footprint_of(*rows);
   const ProjectTask task{rows, view, out, nullptr, nullptr, nullptr};
   parallel_for(row_chunks(*rows), [&](int64_t c) { k.project(task, c); });
   return SPLAT_OK;
@@ -145,13 +178,13 @@ int32_t splat_cpu_project(const splat_rows* rows, const splat_view* view, const 
 int64_t splat_cpu_bin(const splat_rows* rows, const splat_view* view, const splat_projected* projected,
                       const splat_bins* bins, int64_t* visible) {
   if (bad(rows, view)) return -SPLAT_BAD_ARGUMENT;
-  return bin(kernels_for(rows->dtype), *rows, *view, *projected, *bins, visible);
+  return bin(footprint_of(*rows), *rows, *view, *projected, *bins, visible);
 }
 
 int32_t splat_cpu_blend(const splat_rows* rows, const splat_view* view, const splat_projected* projected,
                         const splat_bins* bins, const splat_images* images) {
   if (bad(rows, view) || images->weight_map_count > SPLAT_MAX_WEIGHT_MAPS) return SPLAT_BAD_ARGUMENT;
-  const Kernels& k = kernels_for(rows->dtype);
+  const FootprintKernels& k = footprint_of(*rows);
   const BlendTask task{rows, view, projected, bins, images, nullptr};
   parallel_for(tiles_of(*view), [&](int64_t t) { k.blend(task, t); });
   return SPLAT_OK;
@@ -161,8 +194,8 @@ int32_t splat_cpu_blend_backward(const splat_rows* rows, const splat_view* view,
                                  const splat_bins* bins, const splat_images* images, const splat_image_grads* grads) {
   if (bad(rows, view)) return SPLAT_BAD_ARGUMENT;
   const int extra = (grads->depth_expected || grads->depth_median ? 1 : 0) + (grads->features ? rows->feature_count : 0);
-  if (grads->slot_stride != splat_backward_slot_stride(grads->stats, extra)) return SPLAT_BAD_ARGUMENT;
-  const Kernels& k = kernels_for(rows->dtype);
+  if (grads->slot_stride != splat_backward_slot_stride(rows->footprint, grads->stats, extra)) return SPLAT_BAD_ARGUMENT;
+  const FootprintKernels& k = footprint_of(*rows);
   const BlendTask task{rows, view, projected, bins, images, grads};
   parallel_for(tiles_of(*view), [&](int64_t t) { k.blend_backward(task, t); });
   if (grads->background && rows->dtype == SPLAT_F64)
@@ -175,7 +208,7 @@ int32_t splat_cpu_blend_backward(const splat_rows* rows, const splat_view* view,
 int32_t splat_cpu_project_backward(const splat_rows* rows, const splat_view* view, const splat_projected* projected,
                                    const splat_bins* bins, const splat_image_grads* slots, const splat_row_grads* out) {
   if (bad(rows, view) || (out->camera != nullptr && out->camera_scratch == nullptr)) return SPLAT_BAD_ARGUMENT;
-  const Kernels& k = kernels_for(rows->dtype);
+  const FootprintKernels& k = footprint_of(*rows);
   const ProjectTask task{rows, view, projected, bins, slots, out};
   parallel_for(row_chunks(*rows), [&](int64_t c) { k.project_backward(task, c); });
   if (out->camera)
@@ -198,7 +231,8 @@ int32_t splat_cpu_gather_stats(const splat_rows* rows, const splat_bins* bins, c
 }
 
 int32_t splat_cpu_photometric(int32_t dtype, int32_t width, int32_t height, const void* color, const uint8_t* target,
-                              const uint8_t* mask, double ssim_weight, void* grad, void* scratch, double* sums) {
+                              const uint8_t* mask, const void* l1_weights, double ssim_weight, void* grad,
+                              void* scratch, double* sums) {
   if (width < 1 || height < 1 || width > 16384 || height > 16384) return SPLAT_BAD_ARGUMENT;
   const int64_t bands = bands_of(height), plane = int64_t(width) * height;
   double weight = double(plane);
@@ -210,13 +244,15 @@ int32_t splat_cpu_photometric(int32_t dtype, int32_t width, int32_t height, cons
   // Nothing counts: no loss, no gradient.
   const double scale = weight > 0 ? 1 / (3 * weight) : 0;
   const Kernels& k = kernels_for(dtype);
-  std::vector<double> band_sums(size_t(6 * bands));
-  const PhotometricTask task{width, height, color, target, mask, ssim_weight, scale, scale, grad, scratch, band_sums.data()};
+  std::vector<double> band_sums(size_t(9 * bands));
+  const PhotometricTask task{width, height, color, target, mask, l1_weights,
+                             ssim_weight, scale, scale, grad, scratch, band_sums.data()};
   parallel_for(3 * bands, [&](int64_t i) { k.photometric_statistics(task, i); });
-  double l1 = 0, ssim = 0;
-  for (int64_t i = 0; i < 3 * bands; ++i) l1 += band_sums[2 * i], ssim += band_sums[2 * i + 1];
-  l1 *= scale, ssim = weight > 0 ? ssim * scale : 1;
-  sums[0] = (1 - ssim_weight) * l1 + ssim_weight * (1 - ssim), sums[1] = l1, sums[2] = ssim;
+  double l1 = 0, ssim = 0, weighted_l1 = 0;
+  for (int64_t i = 0; i < 3 * bands; ++i)
+    l1 += band_sums[3 * i], ssim += band_sums[3 * i + 1], weighted_l1 += band_sums[3 * i + 2];
+  l1 *= scale, weighted_l1 *= scale, ssim = weight > 0 ? ssim * scale : 1;
+  sums[0] = (1 - ssim_weight) * weighted_l1 + ssim_weight * (1 - ssim), sums[1] = l1, sums[2] = ssim;
   if (grad) parallel_for(3 * bands, [&](int64_t i) { k.photometric_gradient(task, i); });
   return SPLAT_OK;
 }

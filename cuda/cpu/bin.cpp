@@ -95,7 +95,7 @@ void place_tiles(int tiles, int64_t chunks, uint32_t* histogram, uint32_t* tile_
 
 }  // namespace
 
-int64_t bin(const Kernels& kernels, const splat_rows& rows, const splat_view& view, const splat_projected& projected,
+int64_t bin(const FootprintKernels& kernels, const splat_rows& rows, const splat_view& view, const splat_projected& projected,
             const splat_bins& bins, int64_t* visible) {
   const int64_t n = rows.count;
   const int tiles_x = (view.width + SPLAT_TILE - 1) / SPLAT_TILE, tiles_y = (view.height + SPLAT_TILE - 1) / SPLAT_TILE;

@@ -8,6 +8,7 @@ inline namespace SPLAT_ISA {
 // State and sums that only some backward passes want.
 template <class F, class P> struct BackwardExtras {
   using S = typename Lanes<P>::Scalar;
+  static constexpr int kCommon = F::kSums + 3;
   const BackwardColumns col;
   const splat_image_grads& grads;
   int features, width, height;
@@ -17,7 +18,7 @@ template <class F, class P> struct BackwardExtras {
   S sum[SPLAT_MAX_CHANNELS + 8];
 
   BackwardExtras(const BlendTask& task, const TileGeometry<P>& g, S* R)
-      : col(*task.grads, task.rows->feature_count),
+      : col(*task.grads, kCommon, task.rows->feature_count),
         grads(*task.grads),
         features(task.grads->features ? task.rows->feature_count : 0),
         width(g.width),
@@ -45,9 +46,9 @@ template <class F, class P> struct BackwardExtras {
   }
 
   void begin_splat() {
-    for (int c = 0; c < col.stride - SPLAT_SLOT; ++c) sum[c] = S(0);
+    for (int c = 0; c < col.stride - kCommon; ++c) sum[c] = S(0);
   }
-  S& at_column(int column) { return sum[column - SPLAT_SLOT]; }
+  S& at_column(int column) { return sum[column - kCommon]; }
 
   // Adds depth and features to c.g of one fragment, and their own gradients to the sums.
   P channels(const Fragment<P>& f, P T, P w, S z, const S* feature_row, int at) {
@@ -69,10 +70,10 @@ template <class F, class P> struct BackwardExtras {
     }
     return cg;
   }
-  void statistics(const Fragment<P>& f, const S* record, const typename F::template Run<P>& run, P T, P w, P dy, P h,
-                  P rcp, int at) {
+  void statistics(const Fragment<P>& f, const S* record, const typename F::template Run<P>& run,
+                  const typename F::template Response<P>& response, P T, P w, P dy, P h, P rcp, int at) {
     P gx, gy;
-    F::template Sums<P>::pixel_gradient(record, run, h, dy, &gx, &gy);
+    F::template Sums<P>::pixel_gradient(record, run, response, h, dy, &gx, &gy);
     if (col.abs >= 0) {
       at_column(col.abs) = at_column(col.abs) + reduce_add(abs_(gx));
       at_column(col.abs + 1) = at_column(col.abs + 1) + reduce_add(abs_(gy));
@@ -83,7 +84,7 @@ template <class F, class P> struct BackwardExtras {
           at_column(col.abs_l2) + reduce_add(sqrt_(x * x + y * y) * Lanes<P>::load(inv_alpha + at));
     }
     if (col.opacity_sq >= 0) {
-      const P o = h * P(S(1) / record[13]);
+      const P o = h * P(S(1) / record[kOpacity]);
       at_column(col.opacity_sq) = at_column(col.opacity_sq) + reduce_add(o * o);
     }
     if (col.tex >= 0) {
@@ -97,7 +98,7 @@ template <class F, class P> struct BackwardExtras {
         const P color = P(record[kColor + c]);
         const P behind = nfma(w, color, Lanes<P>::load(cell));
         Lanes<P>::store(cell, behind);
-        const P d = P(record[13]) * (T * color - behind * rcp);
+        const P d = P(record[kOpacity]) * (T * color - behind * rcp);
         total = fma(d, d, total);
       }
       const auto smooth = f.contributes & lt(f.alpha, P(S(kAlphaMax)));
@@ -105,26 +106,28 @@ template <class F, class P> struct BackwardExtras {
     }
   }
   void end_splat(S* slot) const {
-    for (int c = 0; c < col.stride - SPLAT_SLOT; ++c) slot[SPLAT_SLOT + c] = sum[c];
+    for (int c = 0; c < col.stride - kCommon; ++c) slot[kCommon + c] = sum[c];
   }
 };
 
 // Sums of one splat over a tile: of the footprint (F::kSums) and of the colour.
 template <class F, class P> struct SlotSums {
   using S = typename Lanes<P>::Scalar;
-  static_assert(F::kSums + 3 == SPLAT_SLOT, "slot layout");
-  P h, hx, hy, hxx, hxy, hyy, r0, r1, r2;
+  static constexpr int kCount = F::kSums + 3;
+  static_assert(kCount <= SPLAT_MAX_SLOT, "slot layout");
+  P total[kCount];
 
-  SPLAT_HD SlotSums() { h = hx = hy = hxx = hxy = hyy = r0 = r1 = r2 = P(S(0)); }
-  SPLAT_HD void add_run(const typename F::template Run<P>& run, const typename F::template Sums<P>& sums) {
-    h = h + sums.h, hy = hy + sums.hy, hyy = hyy + sums.hyy;
-    const P x = sums.h * run.dx;
-    hx = hx + x, hxx = fma(x, run.dx, hxx), hxy = fma(sums.hy, run.dx, hxy);
+  SPLAT_HD SlotSums() {
+    for (int i = 0; i < kCount; ++i) total[i] = P(S(0));
+  }
+  SPLAT_HD void add_color(P w, P g0, P g1, P g2) {
+    P* rgb = total + F::kSums;
+    rgb[0] = fma(w, g0, rgb[0]), rgb[1] = fma(w, g1, rgb[1]), rgb[2] = fma(w, g2, rgb[2]);
   }
   SPLAT_HD void store(S* slot) const {
-    reduce_add4(h, hx, hy, hxx, slot);
-    reduce_add4(hxy, hyy, r0, r1, slot + 4);
-    slot[8] = reduce_add(r2);
+    constexpr int kFours = kCount / 4 * 4;
+    for (int i = 0; i < kFours; i += 4) reduce_add4(total[i], total[i + 1], total[i + 2], total[i + 3], slot + i);
+    for (int i = kFours; i < kCount; ++i) slot[i] = reduce_add(total[i]);
   }
 };
 
@@ -163,8 +166,8 @@ template <class F, class P, bool kExtra> void blend_backward_tile_as(const Blend
   for (uint32_t i = g.begin; i < g.end; ++i) {
     if ((i - g.begin) % kAliveEvery == 0 && i != g.begin) alive = g.alive_rows(T);
     S* slot = (S*)task.grads->slots + int64_t(task.bins->instance_slot[i]) * stride;
-    const S* record = records + int64_t(task.bins->instance_splat[i]) * kRecord;
-    __builtin_prefetch(records + int64_t(task.bins->instance_splat[i + 4 < g.end ? i + 4 : i]) * kRecord);
+    const S* record = records + int64_t(task.bins->instance_splat[i]) * F::kRecord;
+    __builtin_prefetch(records + int64_t(task.bins->instance_splat[i + 4 < g.end ? i + 4 : i]) * F::kRecord);
     int first, last;
     if (!alive || !g.row_range(record, &first, &last)) {
       for (int c = 0; c < stride; ++c) slot[c] = S(0);
@@ -173,7 +176,7 @@ template <class F, class P, bool kExtra> void blend_backward_tile_as(const Blend
     const S* features = kExtra ? feature_row<S>(*task.rows, task.bins->instance_splat[i]) : nullptr;
     if constexpr (kExtra) extra.begin_splat();
     const P c0 = P(record[kColor]), c1 = P(record[kColor + 1]), c2 = P(record[kColor + 2]);
-    SlotSums<F, P> total;
+    SlotSums<F, P> slot_sums;
     for (int b = 0; b < kBlocks; ++b) {
       if (g.block_missed(record, b)) continue;
       const typename F::template Run<P> run(record, g.px[b]);
@@ -183,7 +186,8 @@ template <class F, class P, bool kExtra> void blend_backward_tile_as(const Blend
         const int at = r * kTile + b * W;
         const P dy = P(S(g.y0 + r + 0.5) - run.y);
         const P before = Lanes<P>::load(T + at);
-        const Fragment<P> f(run.log2_alpha(dy), before);
+        const auto response = run.at(dy);
+        const Fragment<P> f(response, before);
         if (!f.visible) continue;
         const P w = select(f.contributes, f.alpha * before, P(S(0)));
         const P g0 = Lanes<P>::load(G0 + at), g1 = Lanes<P>::load(G1 + at), g2 = Lanes<P>::load(G2 + at);
@@ -196,20 +200,20 @@ template <class F, class P, bool kExtra> void blend_backward_tile_as(const Blend
         // At the 0.99 clamp alpha no longer follows the response.
         const auto smooth = f.contributes & lt(f.alpha, P(S(kAlphaMax)));
         const P h = select(smooth, f.alpha * d_alpha, P(S(0)));
-        sums.add(h, dy);
-        total.r0 = fma(w, g0, total.r0), total.r1 = fma(w, g1, total.r1), total.r2 = fma(w, g2, total.r2);
+        sums.add(run, response, h, dy);
+        slot_sums.add_color(w, g0, g1, g2);
         Lanes<P>::store(T + at, f.transmittance_after(before));
-        if constexpr (kExtra) extra.statistics(f, record, run, before, w, dy, h, rcp, at);
+        if constexpr (kExtra) extra.statistics(f, record, run, response, before, w, dy, h, rcp, at);
       }
-      total.add_run(run, sums);
+      sums.add_to(run, slot_sums.total);
     }
-    total.store(slot);
+    slot_sums.store(slot);
     if constexpr (kExtra) extra.end_splat(slot);
   }
 }
 
 template <class F, class P> void blend_backward_tile(const BlendTask& task, int64_t tile) {
-  if (task.grads->slot_stride > SPLAT_SLOT)
+  if (task.grads->slot_stride > F::kSums + 3)
     blend_backward_tile_as<F, P, true>(task, tile);
   else
     blend_backward_tile_as<F, P, false>(task, tile);

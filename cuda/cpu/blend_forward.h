@@ -96,8 +96,8 @@ template <class F, class P, bool kExtra> void blend_tile_as(const BlendTask& tas
   for (uint32_t i = g.begin; i < g.end; ++i) {
     if ((i - g.begin) % kAliveEvery == 0 && i != g.begin) alive = g.alive_rows(T);
     if constexpr (kExtra) extra.begin_splat();
-    const S* record = records + int64_t(task.bins->instance_splat[i]) * kRecord;
-    __builtin_prefetch(records + int64_t(task.bins->instance_splat[i + 4 < g.end ? i + 4 : i]) * kRecord);
+    const S* record = records + int64_t(task.bins->instance_splat[i]) * F::kRecord;
+    __builtin_prefetch(records + int64_t(task.bins->instance_splat[i + 4 < g.end ? i + 4 : i]) * F::kRecord);
     int first, last;
     if (alive && g.row_range(record, &first, &last)) {
       const P c0 = P(record[kColor]), c1 = P(record[kColor + 1]), c2 = P(record[kColor + 2]);
@@ -109,7 +109,7 @@ template <class F, class P, bool kExtra> void blend_tile_as(const BlendTask& tas
           const int at = r * kTile + b * W;
           const P dy = P(S(g.y0 + r + 0.5) - run.y);
           const P before = Lanes<P>::load(T + at);
-          const Fragment<P> f(run.log2_alpha(dy), before);
+          const Fragment<P> f(run.at(dy), before);
           if (!f.visible) continue;
           const P w = select(f.contributes, f.alpha * before, P(S(0)));
           Lanes<P>::store(C0 + at, fma(w, c0, Lanes<P>::load(C0 + at)));

@@ -42,11 +42,12 @@ struct PhotometricTask {
   const void* color;
   const uint8_t* target;
   const uint8_t* mask;
+  const void* l1_weights;  // [H,W] reals or null
   double ssim_weight;
   double l1_scale, ssim_scale;  // 1 / (3 sum of weights)
   void* grad;
   void* maps;         // [9,H,W]: three derivative maps per channel
-  double* band_sums;  // [bands,2]
+  double* band_sums;  // [bands,3]: l1, ssim, weighted l1
 };
 
 struct AdamTask {
@@ -57,13 +58,21 @@ struct AdamTask {
   double lr, beta1, beta2, eps, correction1, correction2;
 };
 
-struct Kernels {
-  const char* isa;
+// One footprint's tasks, and the sizes of what they leave.
+struct FootprintKernels {
+  const char* name;
+  int record_reals, sums, tables;  // tables: of the rows' shape, that it reads
   void (*project)(const ProjectTask&, int64_t chunk);
   void (*walk)(const BinTask&, int64_t chunk);
   void (*blend)(const BlendTask&, int64_t tile);
   void (*blend_backward)(const BlendTask&, int64_t tile);
   void (*project_backward)(const ProjectTask&, int64_t chunk);
+};
+
+struct Kernels {
+  const char* isa;
+  int footprint_count;
+  const FootprintKernels* footprints;
   void (*photometric_statistics)(const PhotometricTask&, int64_t task);  // channel * bands + band
   void (*photometric_gradient)(const PhotometricTask&, int64_t task);
   void (*adam)(const AdamTask&, int64_t chunk);

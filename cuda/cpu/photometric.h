@@ -1,6 +1,7 @@
 // (1 - lambda) L1 + lambda (1 - SSIM) and its gradient, a channel and a band of rows per task.
 //
 // SSIM as in math/ssim.h. A mask w replaces what is ignored by the target (x' = w x + (1 - w) y) and weights the map.
+// l1_weights are factors on |x' - y| per pixel, in the loss and its gradient; the L1 that is told stays the plain one.
 #pragma once
 #include "../math/ssim.h"
 #include "kernels.h"
@@ -68,6 +69,19 @@ template <class P, class S> SPLAT_HD P square_row(const S* x_row, const S* y_row
   return l1;
 }
 
+// The lanes' sums of weight |x - y|; the padding is zero in both pictures, and in the weights.
+template <class P, class S> SPLAT_HD P weighted_l1_row(const S* x_row, const S* y_row, const S* weights, int width) {
+  P l1 = P(S(0));
+  for (int x = 0; x < width; x += Lanes<P>::width)
+    l1 = fma(Lanes<P>::load(weights + x), abs_(Lanes<P>::load(x_row + x) - Lanes<P>::load(y_row + x)), l1);
+  return l1;
+}
+
+// Row y of the factors on |x - y|, padding left at zero.
+template <class S> void load_weights_row(const PhotometricTask& t, int y, S* row) {
+  std::memcpy(row, (const S*)t.l1_weights + int64_t(y) * t.width, sizeof(S) * t.width);
+}
+
 // A row of SSIM and of its three derivatives from the windows over x, y, xx, yy and xy.
 template <class P, class S> SPLAT_HD void ssim_row(S* const (*rows)[kTaps], int width, const RowBuffers<S>& line) {
   for (int x = 0; x < width; x += Lanes<P>::width) {
@@ -111,8 +125,8 @@ template <class P> void photometric_statistics_band(const PhotometricTask& t, in
   const int64_t plane = int64_t(t.width) * t.height;
   S* maps = (S*)t.maps + 3 * channel * plane;
   // 0 x, 1 y, 2 xx, 3 yy, 4 xy: source rows; then a ring of filtered rows for each.
-  RowBuffers<S> source(5, t.width), ring(5 * kTaps, t.width), line(4, t.width);
-  double l1 = 0, ssim_sum = 0;
+  RowBuffers<S> source(5, t.width), ring(5 * kTaps, t.width), line(4, t.width), weights(t.l1_weights ? 1 : 0, t.width);
+  double l1 = 0, ssim_sum = 0, weighted_l1 = 0;
   auto filter_row = [&](int y) {
     const int at = ((y % kTaps) + kTaps) % kTaps;
     if (y < 0 || y >= t.height) {
@@ -123,7 +137,13 @@ template <class P> void photometric_statistics_band(const PhotometricTask& t, in
     S *rx = source.row(0), *ry = source.row(1);
     load_picture_row<S>(t, channel, y, rx, ry);
     const P l1_row = square_row<P, S>(rx, ry, t.width, source.row(2), source.row(3), source.row(4));
-    if (y >= begin && y < end) l1 += double(value_of(reduce_add(l1_row)));
+    if (y >= begin && y < end) {
+      l1 += double(value_of(reduce_add(l1_row)));
+      if (t.l1_weights) {
+        load_weights_row<S>(t, y, weights.row(0));
+        weighted_l1 += double(value_of(reduce_add(weighted_l1_row<P, S>(rx, ry, weights.row(0), t.width))));
+      }
+    }
     for (int q = 0; q < 5; ++q) {
       S* out = ring.row(q * kTaps + at);
       const S* in = source.row(q);
@@ -145,7 +165,25 @@ template <class P> void photometric_statistics_band(const PhotometricTask& t, in
     if (t.grad)
       for (int m = 0; m < 3; ++m) std::memcpy(maps + m * plane + at, line.row(m + 1), sizeof(S) * t.width);
   }
-  t.band_sums[2 * index] = l1, t.band_sums[2 * index + 1] = ssim_sum;
+  double* const sums = t.band_sums + 3 * index;
+  sums[0] = l1, sums[1] = ssim_sum, sums[2] = t.l1_weights ? weighted_l1 : l1;
+}
+
+// A row of the gradient from the windows over the three derivative maps. `weights` are read where kWeighted.
+template <class P, bool kWeighted, class S>
+SPLAT_HD void gradient_row(const PhotometricTask& t, S* const (*rows)[kTaps], const S* x_row, const S* y_row,
+                           const S* weights, S* out) {
+  const S k_ssim = S(-t.ssim_weight * t.ssim_scale), k_l1 = S((1 - t.ssim_weight) * t.l1_scale);
+  for (int x = 0; x < t.width; x += Lanes<P>::width) {
+    const P a = Lanes<P>::load(x_row + x), b = Lanes<P>::load(y_row + x);
+    const P d = convolve_column<P, S>(rows[0], x) + P(S(2)) * a * convolve_column<P, S>(rows[1], x) +
+                b * convolve_column<P, S>(rows[2], x);
+    const P diff = a - b;
+    const P sign = select(lt(P(S(0)), diff), P(S(1)), select(lt(diff, P(S(0))), P(S(-1)), P(S(0))));
+    P slope = P(k_l1) * sign;
+    if constexpr (kWeighted) slope = slope * Lanes<P>::load(weights + x);
+    Lanes<P>::store(out + x, fma(P(k_ssim), d, slope));
+  }
 }
 
 template <class P> void photometric_gradient_band(const PhotometricTask& t, int64_t index) {
@@ -155,7 +193,7 @@ template <class P> void photometric_gradient_band(const PhotometricTask& t, int6
   const int channel = band.channel, begin = band.begin, end = band.end;
   const int64_t plane = int64_t(t.width) * t.height;
   const S* maps = (const S*)t.maps + 3 * channel * plane;
-  RowBuffers<S> source(1, t.width), ring(3 * kTaps, t.width), line(3, t.width);
+  RowBuffers<S> source(1, t.width), ring(3 * kTaps, t.width), line(4, t.width);
   auto filter_row = [&](int y) {
     const int at = ((y % kTaps) + kTaps) % kTaps;
     for (int m = 0; m < 3; ++m) {
@@ -169,7 +207,6 @@ template <class P> void photometric_gradient_band(const PhotometricTask& t, int6
       for (int x = 0; x < t.width; x += W) Lanes<P>::store(out + x, convolve_row<P, S>(in + x));
     }
   };
-  const S k_ssim = S(-t.ssim_weight * t.ssim_scale), k_l1 = S((1 - t.ssim_weight) * t.l1_scale);
   for (int y = begin - kRadius; y < begin + kRadius; ++y) filter_row(y);
   for (int y = begin; y < end; ++y) {
     filter_row(y + kRadius);
@@ -178,13 +215,11 @@ template <class P> void photometric_gradient_band(const PhotometricTask& t, int6
       for (int k = 0; k < kTaps; ++k) rows[m][k] = ring.row(m * kTaps + (((y - kRadius + k) % kTaps) + kTaps) % kTaps);
     S *rx = line.row(0), *ry = line.row(1), *out = line.row(2);
     load_picture_row<S>(t, channel, y, rx, ry);
-    for (int x = 0; x < t.width; x += W) {
-      const P a = Lanes<P>::load(rx + x), b = Lanes<P>::load(ry + x);
-      const P d = convolve_column<P, S>(rows[0], x) + P(S(2)) * a * convolve_column<P, S>(rows[1], x) +
-                  b * convolve_column<P, S>(rows[2], x);
-      const P diff = a - b;
-      const P sign = select(lt(P(S(0)), diff), P(S(1)), select(lt(diff, P(S(0))), P(S(-1)), P(S(0))));
-      Lanes<P>::store(out + x, fma(P(k_ssim), d, P(k_l1) * sign));
+    if (t.l1_weights) {
+      load_weights_row<S>(t, y, line.row(3));
+      gradient_row<P, true, S>(t, rows, rx, ry, line.row(3), out);
+    } else {
+      gradient_row<P, false, S>(t, rows, rx, ry, nullptr, out);
     }
     const int64_t at = int64_t(y) * t.width;
     S* grad = (S*)t.grad + channel * plane + at;

@@ -7,7 +7,7 @@ namespace splat {
 inline namespace SPLAT_ISA {
 
 // Tiles of the splats of one chunk of rows, into their slots.
-template <class S> void walk_chunk(const BinTask& task, int64_t chunk) {
+template <class F, class S> void walk_chunk(const BinTask& task, int64_t chunk) {
   const S* records = (const S*)task.projected->records;
   const splat_bins& bins = *task.bins;
   const int tiles_x = (task.view->width + kTile - 1) / kTile;
@@ -15,8 +15,8 @@ template <class S> void walk_chunk(const BinTask& task, int64_t chunk) {
     bins.slot_count[row] = 0;
     if (task.projected->rect_tiles[row] == 0) continue;
     uint32_t* out = task.tile_of_slot + bins.slot_begin[row];
-    bins.slot_count[row] = walk_tiles<S>(records + row * kRecord, task.view->width, task.view->height, tiles_x,
-                                         [&](uint32_t tile) { *out++ = tile; });
+    bins.slot_count[row] = walk_tiles<F, S>(records + row * F::kRecord, task.view->width, task.view->height,
+                                            tiles_x, [&](uint32_t tile) { *out++ = tile; });
   }
 }
 

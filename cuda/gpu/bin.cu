@@ -2,7 +2,7 @@
 // and sorts cover what could be (N rows, `capacity` instances) and threads beyond the counters on the device stop.
 #include "sort.h"
 
-#include "../math/footprint.h"
+#include "footprints.cuh"
 #include "rows.cuh"
 #include "scratch.h"
 
@@ -132,16 +132,33 @@ __global__ void __launch_bounds__(kScanThreads) place_rows(BinTask task, const u
   }
 }
 
-__device__ inline void load_record(const float* records, uint32_t row, float* record) {
-  const float4* from = reinterpret_cast<const float4*>(records) + 4 * size_t(row);
-  const float4 a = from[0], b = from[1], c = from[2], d = from[3];
-  record[0] = a.x, record[1] = a.y, record[2] = a.z, record[3] = a.w;
-  record[4] = b.x, record[kExtentX] = c.z, record[kExtentY] = c.w, record[kQMax] = d.x;
-}
+// The walk over a splat's tiles, and how it gets its record. Footprints of one walk and one size of record share their
+// kernels. Common records are read at once, wide ones where they lie: not all of them is looked at.
+template <class W, int kReals> struct Walked {
+  template <class S> using Walk = W;
+
+  template <class Use>
+  static __device__ __forceinline__ void with_record(const float* records, uint32_t row, Use&& use) {
+    if constexpr (kReals > kCommonRecord) {
+      use(records + size_t(row) * kReals);
+    } else {
+      const float4* from = reinterpret_cast<const float4*>(records) + kReals / 4 * size_t(row);
+      float record[kReals];
+#pragma unroll
+      for (int i = 0; i < kReals / 4; ++i) {
+        const float4 r = from[i];
+        record[4 * i] = r.x, record[4 * i + 1] = r.y, record[4 * i + 2] = r.z, record[4 * i + 3] = r.w;
+      }
+      use(record);
+    }
+  }
+};
+template <class F> using WalkedOf = Walked<typename F::template Walk<float>, F::kRecord>;
 
 // Exact number of tiles per splat, in depth order. Budget: 64 bytes of record in per drawn splat (a gather of whole
 // sectors), 12 per row besides; 40 instructions per row of tiles. Tall splats are walked by the whole warp.
-__global__ void __launch_bounds__(32 * kWalkWarps) count_instances(BinTask task) {
+template <class T> __global__ void __launch_bounds__(32 * kWalkWarps) count_instances(BinTask task) {
+  using Walk = typename T::template Walk<float>;
   const int lane = int(threadIdx.x) & 31;
   const int64_t rank = (int64_t(blockIdx.x) * kWalkWarps + threadIdx.x / 32) * 32 + lane;
   const bool here = rank < task.rows, binned = task.counters->overflow == 0;
@@ -150,24 +167,24 @@ __global__ void __launch_bounds__(32 * kWalkWarps) count_instances(BinTask task)
   uint32_t count = 0;
   int height = 0;
   if (drawn) {
-    float record[kRecord];
-    load_record(task.records, row, record);
-    const TileWalk<float> walk(record, task.width, task.height);
-    height = walk.y1 - walk.y0 + 1;
-    int first, last;
-    if (height < kTallRows)
-      for (int ty = walk.y0; ty <= walk.y1; ++ty)
-        if (walk.columns(ty, &first, &last), first <= last) count += uint32_t(last - first + 1);
+    T::with_record(task.records, row, [&](const float* record) {
+      const Walk walk(record, task.width, task.height);
+      height = walk.y1 - walk.y0 + 1;
+      int first, last;
+      if (height < kTallRows)
+        for (int ty = walk.y0; ty <= walk.y1; ++ty)
+          if (walk.columns(ty, &first, &last), first <= last) count += uint32_t(last - first + 1);
+    });
   }
   for (uint32_t rest = __ballot_sync(kFullWarp, height >= kTallRows); rest; rest &= rest - 1) {
     const int owner = __ffs(int(rest)) - 1;
-    float record[kRecord];
-    load_record(task.records, __shfl_sync(kFullWarp, row, owner), record);
-    const TileWalk<float> walk(record, task.width, task.height);
     uint32_t part = 0;
-    int first, last;
-    for (int ty = walk.y0 + lane; ty <= walk.y1; ty += 32)
-      if (walk.columns(ty, &first, &last), first <= last) part += uint32_t(last - first + 1);
+    T::with_record(task.records, __shfl_sync(kFullWarp, row, owner), [&](const float* record) {
+      const Walk walk(record, task.width, task.height);
+      int first, last;
+      for (int ty = walk.y0 + lane; ty <= walk.y1; ty += 32)
+        if (walk.columns(ty, &first, &last), first <= last) part += uint32_t(last - first + 1);
+    });
     part = warp_sum_u32(part);
     if (lane == owner) count = part;
   }
@@ -186,30 +203,31 @@ template <class Key> struct EmitTask {
 };
 
 // One splat by the whole warp: a lane walks a row of tiles, then all lanes write the rows one after another.
-template <class Key> __device__ void emit_wide(const EmitTask<Key>& task, uint32_t row, uint32_t at, uint32_t slot) {
+template <class T, class Key>
+__device__ void emit_wide(const EmitTask<Key>& task, uint32_t row, uint32_t at, uint32_t slot) {
   const int lane = int(threadIdx.x) & 31;
-  float record[kRecord];
-  load_record(task.bin.records, row, record);
-  const TileWalk<float> walk(record, task.bin.width, task.bin.height);
-  for (int from = walk.y0; from <= walk.y1; from += 32) {
-    int first = 0, last = -1;
-    if (from + lane <= walk.y1) walk.columns(from + lane, &first, &last);
-    const uint32_t n = first <= last ? uint32_t(last - first + 1) : 0u, before = lanes_before(n);
-    for (int r = 0; r < 32 && from + r <= walk.y1; ++r) {
-      const uint32_t n_r = __shfl_sync(kFullWarp, n, r), before_r = __shfl_sync(kFullWarp, before, r);
-      const uint32_t tile_r = uint32_t((from + r) * task.bin.tiles_x + __shfl_sync(kFullWarp, first, r));
-      for (uint32_t i = uint32_t(lane); i < n_r; i += 32)
-        task.put(at + before_r + i, tile_r + i, slot + before_r + i, row);
+  T::with_record(task.bin.records, row, [&](const float* record) {
+    const typename T::template Walk<float> walk(record, task.bin.width, task.bin.height);
+    for (int from = walk.y0; from <= walk.y1; from += 32) {
+      int first = 0, last = -1;
+      if (from + lane <= walk.y1) walk.columns(from + lane, &first, &last);
+      const uint32_t n = first <= last ? uint32_t(last - first + 1) : 0u, before = lanes_before(n);
+      for (int r = 0; r < 32 && from + r <= walk.y1; ++r) {
+        const uint32_t n_r = __shfl_sync(kFullWarp, n, r), before_r = __shfl_sync(kFullWarp, before, r);
+        const uint32_t tile_r = uint32_t((from + r) * task.bin.tiles_x + __shfl_sync(kFullWarp, first, r));
+        for (uint32_t i = uint32_t(lane); i < n_r; i += 32)
+          task.put(at + before_r + i, tile_r + i, slot + before_r + i, row);
+      }
+      const uint32_t total = __shfl_sync(kFullWarp, before + n, 31);
+      at += total, slot += total;
     }
-    const uint32_t total = __shfl_sync(kFullWarp, before + n, 31);
-    at += total, slot += total;
-  }
+  });
 }
 
 // Instances in depth order: key = tile, value = slot, and the splat of every slot. Unused keys become all ones, which
 // sort behind every tile. Budget: 64 bytes of record in per drawn splat, 10 out per instance (12 with 32-bit keys) and
 // 2 (4) per unused place. Small splats are staged in shared memory so that the warp's writes are contiguous.
-template <class Key> __global__ void __launch_bounds__(32 * kWalkWarps) emit_instances(EmitTask<Key> task) {
+template <class T, class Key> __global__ void __launch_bounds__(32 * kWalkWarps) emit_instances(EmitTask<Key> task) {
   SPLAT_SHARED_2D(uint32_t, stages, kWalkWarps, 32 * kWideSplat);
   const BinTask& bin = task.bin;
   const uint32_t instances = bin.rank_begin[bin.rows];
@@ -225,11 +243,11 @@ template <class Key> __global__ void __launch_bounds__(32 * kWalkWarps) emit_ins
   const uint32_t small = wide ? 0u : count, before = lanes_before(small);
   uint32_t* stage = stages[threadIdx.x / 32];
   if (small) {
-    float record[kRecord];
-    load_record(bin.records, row, record);
     uint32_t* to = stage + before;
-    walk_tiles<float>(record, bin.width, bin.height, bin.tiles_x,
-                      [&](uint32_t tile) { *to++ = tile | uint32_t(lane) << kTileBits; });
+    T::with_record(bin.records, row, [&](const float* record) {
+      walk_tiles<T, float>(record, bin.width, bin.height, bin.tiles_x,
+                           [&](uint32_t tile) { *to++ = tile | uint32_t(lane) << kTileBits; });
+    });
   }
   __syncwarp();
   const uint32_t staged = __shfl_sync(kFullWarp, before + small, 31);
@@ -244,7 +262,7 @@ template <class Key> __global__ void __launch_bounds__(32 * kWalkWarps) emit_ins
   for (uint32_t rest = __ballot_sync(kFullWarp, wide); rest; rest &= rest - 1) {
     const int owner = __ffs(int(rest)) - 1;
     const uint32_t wide_row = __shfl_sync(kFullWarp, row, owner), wide_at = __shfl_sync(kFullWarp, at, owner);
-    emit_wide(task, wide_row, wide_at, __shfl_sync(kFullWarp, slot, owner));
+    emit_wide<T>(task, wide_row, wide_at, __shfl_sync(kFullWarp, slot, owner));
   }
 }
 
@@ -285,13 +303,27 @@ __global__ void __launch_bounds__(256) link_instances(BinTask task, const uint32
 
 unsigned blocks(int64_t count, int64_t per_block) { return unsigned((count + per_block - 1) / per_block); }
 
-template <class Key> int32_t bin_tiles(const BinTask& task, const BinMemory& memory, cudaStream_t stream) {
+template <class T> int32_t count_tiles(const BinTask& task, cudaStream_t stream) {
+  SPLAT_LAUNCH(count_instances<T>, blocks(task.rows, 32 * kWalkWarps), 32 * kWalkWarps, 0, stream, task);
+  SPLAT_CHECK(cudaGetLastError());
+  return SPLAT_OK;
+}
+
+template <class T, class Key> int32_t emit_tiles(const EmitTask<Key>& task, cudaStream_t stream) {
+  SPLAT_LAUNCH((emit_instances<T, Key>), blocks(task.bin.rows, 32 * kWalkWarps), 32 * kWalkWarps, 0, stream, task);
+  SPLAT_CHECK(cudaGetLastError());
+  return SPLAT_OK;
+}
+
+template <class Key>
+int32_t bin_tiles(int footprint, const BinTask& task, const BinMemory& memory, cudaStream_t stream) {
   SortBuffers<Key, uint32_t> pairs{{static_cast<Key*>(memory.tile_keys[0]), static_cast<Key*>(memory.tile_keys[1])},
                                    {task.bins.instance_slot, memory.slots}, 0};
   if (task.rows) {
     const EmitTask<Key> emit{task, pairs.keys[0], pairs.values[0]};
-    SPLAT_LAUNCH(emit_instances<Key>, blocks(task.rows, 32 * kWalkWarps), 32 * kWalkWarps, 0, stream, emit);
-    SPLAT_CHECK(cudaGetLastError());
+    const int32_t status = visit_footprint(
+        footprint, [&](auto row) { return emit_tiles<WalkedOf<FootprintOf<decltype(row)>>>(emit, stream); });
+    if (status) return status;
     int end_bit = 1;  // one value above the last tile must fit: the unused places
     while (task.tiles >> end_bit) ++end_bit;
     SPLAT_CHECK(sort_pairs(memory.sort, memory.sort_bytes, pairs, task.bins.capacity, 0, end_bit, stream));
@@ -351,9 +383,11 @@ extern "C" int32_t splat_cuda_bin(const splat_rows* rows, const splat_view* view
     const uint32_t *keys = projected->depth_keys, *numbers = memory.rows;
     SPLAT_CHECK(sort_pairs_into(memory.sort, memory.sort_bytes, keys, memory.keys, numbers, bins->order, n, 0, 32,
                                 stream));
-    SPLAT_LAUNCH(count_instances, blocks(n, 32 * kWalkWarps), 32 * kWalkWarps, 0, stream, task);
-    SPLAT_CHECK(cudaGetLastError());
+    const int32_t status = visit_footprint(
+        rows->footprint, [&](auto row) { return count_tiles<WalkedOf<FootprintOf<decltype(row)>>>(task, stream); });
+    if (status) return status;
     SPLAT_CHECK(exclusive_sum(memory.sort, memory.sort_bytes, memory.rank_begin, memory.rank_begin, n + 1, stream));
   }
-  return wide ? bin_tiles<uint32_t>(task, memory, stream) : bin_tiles<uint16_t>(task, memory, stream);
+  return wide ? bin_tiles<uint32_t>(rows->footprint, task, memory, stream)
+              : bin_tiles<uint16_t>(rows->footprint, task, memory, stream);
 }

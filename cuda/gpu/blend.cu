@@ -7,21 +7,29 @@ namespace splat {
 namespace gpu {
 namespace {
 
-template <class F> cudaError_t launch_forward(const ForwardArgs& a, void* stream) {
+template <class F, bool kPictures, bool kStats> void launch(const ForwardArgs& a, void* stream) {
+  const size_t rows = size_t(ForwardBatch<F>::kCount) * kForwardWarps * size_t(a.columns.stride);
+  SPLAT_LAUNCH((blend_forward<F, kPictures, kStats>), unsigned(a.blend.tiles), kForwardThreads,
+               kStats ? sizeof(float) * rows : 0, stream, a);
+}
+
+template <class F> int32_t blend(const ForwardArgs& a, const splat_rows& rows, void* stream) {
   const splat_images& im = a.images;
   const bool stats = a.columns.stride > 0;
   const bool pictures = im.depth_expected || im.depth_median || im.top_id || a.columns.top >= 0;
-  const size_t shared = sizeof(float) * size_t(kForwardThreads) * kForwardWarps * size_t(a.columns.stride);
-  const unsigned grid = unsigned(a.blend.tiles);
-  if (stats && pictures)
-    SPLAT_LAUNCH((blend_forward<F, true, true>), grid, kForwardThreads, shared, stream, a);
-  else if (stats)
-    SPLAT_LAUNCH((blend_forward<F, false, true>), grid, kForwardThreads, shared, stream, a);
-  else if (pictures)
-    SPLAT_LAUNCH((blend_forward<F, true, false>), grid, kForwardThreads, 0, stream, a);
-  else
-    SPLAT_LAUNCH((blend_forward<F, false, false>), grid, kForwardThreads, 0, stream, a);
-  return cudaGetLastError();
+  if (!stats && !pictures) launch<F, false, false>(a, stream);
+  else if constexpr (!kSpecialised<F>) launch<F, true, true>(a, stream);
+  else if (stats && pictures) launch<F, true, true>(a, stream);
+  else if (stats) launch<F, false, true>(a, stream);
+  else launch<F, true, false>(a, stream);
+  SPLAT_CHECK(cudaGetLastError());
+  if (im.features)
+    for (int first = 0; first < rows.feature_count; first += kFeaturesPerPass) {
+      SPLAT_LAUNCH(blend_features<F>, unsigned(a.blend.tiles), kForwardThreads, 0, stream, a,
+                   static_cast<const float*>(rows.features), rows.feature_count, first);
+      SPLAT_CHECK(cudaGetLastError());
+    }
+  return SPLAT_OK;
 }
 
 bool bad(const splat_rows* rows, const splat_view* view, const splat_images* images) {
@@ -48,12 +56,6 @@ int32_t splat_cuda_blend(const splat_rows* rows, const splat_view* view, const s
   if (bad(rows, view, images)) return refuse(SPLAT_BAD_ARGUMENT, "blend: sizes or number type out of range");
   const ForwardArgs a{blend_args(*view, *projected, *bins, counters, checkpoints), *images,
                       ForwardStatColumns(images->stats, images->weight_map_count)};
-  SPLAT_CHECK(launch_forward<Gaussian>(a, stream));
-  if (images->features)
-    for (int first = 0; first < rows->feature_count; first += kFeaturesPerPass) {
-      SPLAT_LAUNCH(blend_features<Gaussian>, unsigned(a.blend.tiles), kForwardThreads, 0, stream, a,
-                   static_cast<const float*>(rows->features), rows->feature_count, first);
-      SPLAT_CHECK(cudaGetLastError());
-    }
-  return SPLAT_OK;
+  return visit_footprint(rows->footprint,
+                         [&](auto row) { return blend<FootprintOf<decltype(row)>>(a, *rows, stream); });
 }

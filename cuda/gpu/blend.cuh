@@ -8,7 +8,6 @@ namespace gpu {
 constexpr int kForwardRun = 2;
 using ForwardPixels = Pixels<kForwardRun>;
 constexpr int kForwardThreads = ForwardPixels::kThreads, kForwardWarps = ForwardPixels::kWarps;
-constexpr int kForwardRows = 3;       // float4 of a record that are staged
 constexpr int kFeaturesPerPass = 8;
 
 struct ForwardArgs {
@@ -111,7 +110,8 @@ __device__ __forceinline__ void clear(float* values, int count) {
   for (int e = threadIdx.x; e < count; e += blockDim.x) values[e] = 0;
 }
 
-// The warps' rows [kForwardWarps, kForwardThreads, stride] of a batch into its slots; leaves zeros.
+// The warps' rows [kForwardWarps, kBatch, stride] of a batch into its slots; leaves zeros.
+template <int kBatch>
 __device__ __forceinline__ void flush_stats(const ForwardArgs& a, float* rows, uint32_t first, uint32_t count) {
   const int stride = a.columns.stride;
   __syncthreads();
@@ -119,7 +119,7 @@ __device__ __forceinline__ void flush_stats(const ForwardArgs& a, float* rows, u
     const uint32_t n = e / stride, column = e % stride;
     float total = 0;
     for (int w = 0; w < kForwardWarps; ++w) {
-      float& cell = rows[w * kForwardThreads * stride + e];
+      float& cell = rows[w * kBatch * stride + e];
       total = int(column) == a.columns.max ? fmaxf(total, cell) : total + cell;
       cell = 0;
     }
@@ -168,13 +168,19 @@ __device__ __forceinline__ void store_color(const ForwardArgs& a, const ForwardP
   }
 }
 
-// CTAs an SM should hold, to bound registers by: all its threads with the plain kernel.
-constexpr int forward_blocks(bool extras) { return extras ? 1 : kThreadsPerSm / kForwardThreads; }
+// CTAs an SM should hold, to bound registers by: all its threads with the Gaussian's plain kernel.
+template <class F> constexpr int forward_blocks(bool extras) {
+  return extras || !kSpecialised<F> ? 1 : kThreadsPerSm / kForwardThreads;
+}
 
-// Dynamic shared memory: with kStats, rows [kForwardWarps, kForwardThreads, columns.stride].
+template <class F> using ForwardBatch = Batch<F, kForwardThreads>;
+
+// Dynamic shared memory: with kStats, rows [kForwardWarps, ForwardBatch::kCount, columns.stride].
 template <class F, bool kPictures, bool kStats>
-__global__ void __launch_bounds__(kForwardThreads, forward_blocks(kPictures || kStats)) blend_forward(ForwardArgs a) {
-  SPLAT_SHARED(float4, stage, 2 * kForwardRows * kForwardThreads);
+__global__ void __launch_bounds__(kForwardThreads, forward_blocks<F>(kPictures || kStats))
+    blend_forward(ForwardArgs a) {
+  using Staged = ForwardBatch<F>;
+  SPLAT_SHARED(float4, stage, 2 * Staged::kPlaces);
   SPLAT_SHARED(uint32_t, queue, kForwardThreads);
   SPLAT_DYNAMIC_SHARED(float, rows);
   const uint32_t tile = blockIdx.x;
@@ -191,7 +197,7 @@ __global__ void __launch_bounds__(kForwardThreads, forward_blocks(kPictures || k
     else return NoStats{};
   }();
   const int stride = a.columns.stride;
-  if constexpr (kStats) clear(rows, kForwardWarps * kForwardThreads * stride);
+  if constexpr (kStats) clear(rows, kForwardWarps * Staged::kCount * stride);
   auto begin_batch = [&](uint32_t first) {
     if ((first - begin) % kChunk != 0 || first == begin) return;
     float4* const state = a.blend.states + size_t(begin / kChunk + (first - begin) / kChunk - 1) * kPixels;
@@ -200,12 +206,12 @@ __global__ void __launch_bounds__(kForwardThreads, forward_blocks(kPictures || k
   };
   uint32_t batch = begin;
   auto hit = [&](const float4* place, auto&& n) {
-    const StagedRecord<kForwardRows, kForwardThreads> record(place);
+    const StagedRecord<Staged> record(place);
     const typename F::template Run<float> run(record.value, px);
 #pragma unroll
     for (int i = 0; i < kForwardRun; ++i) {
       const float dy = py[i] - run.y, before = T[i];
-      const Fragment<float> f(run.log2_alpha(dy), before);
+      const Fragment<float> f(run.at(dy), before);
       if (!f.visible) continue;
       const float w = f.contributes ? f.alpha * before : 0.0f;
 #pragma unroll
@@ -214,14 +220,13 @@ __global__ void __launch_bounds__(kForwardThreads, forward_blocks(kPictures || k
       pictures.add(i, f, before, w, record.value[kDepth], int(batch - begin + n()));
       stats.add(i, f, w, run.dx, dy);
     }
-    stats.end_splat(a, p, rows + (p.warp * kForwardThreads + n()) * stride);
+    stats.end_splat(a, p, rows + (p.warp * Staged::kCount + n()) * stride);
   };
   auto end_batch = [&](uint32_t first, uint32_t count) {
-    batch = first + kForwardThreads;
-    if constexpr (kStats) flush_stats(a, rows, first, count);
+    batch = first + Staged::kCount;
+    if constexpr (kStats) flush_stats<Staged::kCount>(a, rows, first, count);
   };
-  const uint32_t done =
-      walk<F, kForwardRun, kForwardRows>(a.blend, p, begin, end, T, stage, queue, begin_batch, hit, end_batch);
+  const uint32_t done = walk<Staged>(a.blend, p, begin, end, T, stage, queue, begin_batch, hit, end_batch);
   if (!empty) write_units(a.blend, tile, begin, end, done);
   store_color(a, p, T, C);
   if constexpr (kPictures) pictures.store(a, p, begin);
@@ -236,7 +241,8 @@ __global__ void __launch_bounds__(kForwardThreads, forward_blocks(kPictures || k
 template <class F>
 __global__ void __launch_bounds__(kForwardThreads)
     blend_features(ForwardArgs a, const float* features, int channels, int first_channel) {
-  SPLAT_SHARED(float4, stage, 2 * kForwardRows * kForwardThreads);
+  using Staged = ForwardBatch<F>;
+  SPLAT_SHARED(float4, stage, 2 * Staged::kPlaces);
   SPLAT_SHARED(uint32_t, queue, kForwardThreads);
   const uint32_t tile = blockIdx.x;
   const bool empty = overflowed(a.blend.counters);
@@ -248,7 +254,7 @@ __global__ void __launch_bounds__(kForwardThreads)
   for (int i = 0; i < kForwardRun; ++i) T[i] = p.inside(i) ? 1.0f : -1.0f;
   uint32_t batch = begin;
   auto hit = [&](const float4* place, auto&& n) {
-    const StagedRecord<kForwardRows, kForwardThreads> record(place);
+    const StagedRecord<Staged> record(place);
     const typename F::template Run<float> run(record.value, px);
     const float* row = features + size_t(__ldg(a.blend.instance_splat + batch + n())) * channels + first_channel;
     float feature[kFeaturesPerPass];
@@ -257,7 +263,7 @@ __global__ void __launch_bounds__(kForwardThreads)
 #pragma unroll
     for (int i = 0; i < kForwardRun; ++i) {
       const float before = T[i];
-      const Fragment<float> f(run.log2_alpha(p.center_y(i) - run.y), before);
+      const Fragment<float> f(run.at(p.center_y(i) - run.y), before);
       if (!f.visible) continue;
       const float w = f.contributes ? f.alpha * before : 0.0f;
 #pragma unroll
@@ -265,8 +271,8 @@ __global__ void __launch_bounds__(kForwardThreads)
       T[i] = f.transmittance_after(before);
     }
   };
-  auto end_batch = [&](uint32_t first, uint32_t) { batch = first + kForwardThreads; };
-  walk<F, kForwardRun, kForwardRows>(a.blend, p, begin, end, T, stage, queue, [](uint32_t) {}, hit, end_batch);
+  auto end_batch = [&](uint32_t first, uint32_t) { batch = first + Staged::kCount; };
+  walk<Staged>(a.blend, p, begin, end, T, stage, queue, [](uint32_t) {}, hit, end_batch);
   const int64_t plane = int64_t(p.width) * p.height;
 #pragma unroll
   for (int i = 0; i < kForwardRun; ++i)

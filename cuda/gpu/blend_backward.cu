@@ -9,7 +9,7 @@ namespace {
 
 template <class F, StatLevel kStats, bool kChannels>
 cudaError_t launch(const BackwardArgs& a, unsigned grid, void* stream) {
-  const size_t shared = sizeof(float) * size_t(kBackwardThreads) * kBackwardWarps * size_t(a.stride);
+  const size_t shared = sizeof(float) * size_t(BackwardBatch<F, kStats>::kCount) * kBackwardWarps * size_t(a.stride);
   if (shared > (32u << 10)) {  // above 48 KiB with the static arrays; every GPU of ours has 64
     const cudaError_t error = cudaFuncSetAttribute(blend_backward<F, kStats, kChannels>,
                                                    cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
@@ -24,17 +24,19 @@ template <class F> cudaError_t launch_backward(const BackwardArgs& a, int64_t ca
   for (int i = 0; i < kPixelStats; ++i)
     if (a.stat_column[i] >= 0) level = i < stat_columns(kAbsStats) && level != kAllStats ? kAbsStats : kAllStats;
   const unsigned tiles = unsigned(a.blend.tiles), units = unsigned(CheckpointLayout(capacity, a.blend.tiles).units);
-  if (a.depth_column >= 0 || a.feature_count > 0)
-    return level == kNoStats ? launch<F, kNoStats, true>(a, tiles, stream)
-                             : launch<F, kAllStats, true>(a, tiles, stream);
-  if (level == kAllStats) return launch<F, kAllStats, false>(a, units, stream);
-  if (level == kAbsStats) return launch<F, kAbsStats, false>(a, units, stream);
+  const bool channels = a.depth_column >= 0 || a.feature_count > 0;
+  if constexpr (kSpecialised<F>) {
+    if (channels && level == kNoStats) return launch<F, kNoStats, true>(a, tiles, stream);
+    if (!channels && level == kAbsStats) return launch<F, kAbsStats, false>(a, units, stream);
+  }
+  if (channels) return launch<F, kAllStats, true>(a, tiles, stream);
+  if (level != kNoStats) return launch<F, kAllStats, false>(a, units, stream);
   return launch<F, kNoStats, false>(a, units, stream);
 }
 
 BackwardArgs backward_args(const splat_rows& rows, const BlendArgs& blend, const splat_images& images,
-                           const splat_image_grads& grads) {
-  const BackwardColumns c(grads, rows.feature_count);
+                           const splat_image_grads& grads, int sums) {
+  const BackwardColumns c(grads, sums + 3, rows.feature_count);
   BackwardArgs a;
   a.blend = blend, a.images = images, a.grads = grads;
   a.features = static_cast<const float*>(rows.features);
@@ -49,7 +51,8 @@ bool bad(const splat_rows* rows, const splat_view* view, const splat_image_grads
   return rows == nullptr || view == nullptr || grads == nullptr || rows->dtype != SPLAT_F32 || view->width < 1 ||
          view->height < 1 || view->width > 16384 || view->height > 16384 || rows->feature_count < 0 ||
          rows->feature_count > SPLAT_MAX_CHANNELS ||
-         grads->slot_stride != BackwardColumns(*grads, rows->feature_count).stride;
+         grads->slot_stride !=
+             BackwardColumns(*grads, splat_footprint_sums(rows->footprint) + 3, rows->feature_count).stride;
 }
 
 }  // namespace
@@ -66,8 +69,12 @@ int32_t splat_cuda_blend_backward(const splat_rows* rows, const splat_view* view
     return refuse(SPLAT_BAD_ARGUMENT, "blend_backward: sizes, number type or slot_stride wrong");
   // The head of the checkpoint memory is scratch of the background's sums; the checkpoints are only read.
   const BlendArgs blend = blend_args(*view, *projected, *bins, counters, const_cast<void*>(checkpoints));
-  const BackwardArgs a = backward_args(*rows, blend, *images, *grads);
-  SPLAT_CHECK(launch_backward<Gaussian>(a, bins->capacity, stream));
+  const BackwardArgs a = backward_args(*rows, blend, *images, *grads, splat_footprint_sums(rows->footprint));
+  const int32_t status = visit_footprint(rows->footprint, [&](auto row) -> int32_t {
+    SPLAT_CHECK(launch_backward<FootprintOf<decltype(row)>>(a, bins->capacity, stream));
+    return SPLAT_OK;
+  });
+  if (status) return status;
   if (grads->background) {
     SPLAT_LAUNCH(background_partial, kBackgroundBlocks, 256, 0, stream, a);
     SPLAT_LAUNCH(background_total, 1, 3 * kWarp, 0, stream, a);

@@ -2,7 +2,7 @@
 // 4 pixels per lane, front to back.
 //
 // Per pixel it carries T and R = what lies behind, dotted with the cotangents; dL/dalpha = T (c.g) - R / (1 - alpha).
-// A lane adds the moments of h = alpha dL/dalpha over its pixels, the warp adds up its lanes by recursive halving
+// A lane adds the footprint's sums over its pixels, the warp adds up its lanes by recursive halving
 // (12 shuffles for 9 sums), the CTA its two warps in shared memory, in this order always. Each instance's slot is
 // then written once: no atomics, and zeros for instances that nobody saw.
 #pragma once
@@ -169,10 +169,12 @@ __device__ __forceinline__ void add_channels(const BackwardArgs& a, const Backwa
 // Adds to sums[]: abs x, abs y; and with kAllStats abs l2, opacity^2, texture, sensitivity.
 template <class F, StatLevel kStats, class State>
 __device__ __forceinline__ void add_pixel_stats(const BackwardPixels& p, State& s, int i, const float* record,
-                                                const typename F::template Run<float>& run, const Fragment<float>& f,
-                                                float T, float w, float dy, float h, float rcp, float* sums) {
+                                                const typename F::template Run<float>& run,
+                                                const typename F::template Response<float>& response,
+                                                const Fragment<float>& f, float T, float w, float dy, float h,
+                                                float rcp, float* sums) {
   float gx, gy;
-  F::template Sums<float>::pixel_gradient(record, run, h, dy, &gx, &gy);
+  F::template Sums<float>::pixel_gradient(record, run, response, h, dy, &gx, &gy);
   sums[0] += fabsf(gx), sums[1] += fabsf(gy);
   if constexpr (kStats == kAllStats) {
     const float x = gx * float(p.width), y = gy * float(p.height), length = sqrt_(x * x + y * y);
@@ -193,7 +195,8 @@ __device__ __forceinline__ void add_pixel_stats(const BackwardPixels& p, State& 
 }
 
 // --- the kernel ----------------------------------------------------------------------------------------------------
-// The warps' rows of a batch into its slots; leaves zeros. rows: [kBackwardWarps, kBackwardThreads, stride].
+// The warps' rows of a batch into its slots; leaves zeros. rows: [kBackwardWarps, kBatch, stride].
+template <int kBatch>
 __device__ __forceinline__ void flush_slots(const BackwardArgs& a, float* rows, const uint32_t* slot_of, int stride,
                                             uint32_t count) {
   float* const slots = static_cast<float*>(a.grads.slots);
@@ -201,7 +204,7 @@ __device__ __forceinline__ void flush_slots(const BackwardArgs& a, float* rows, 
     float total = 0.0f;
 #pragma unroll
     for (int w = 0; w < kBackwardWarps; ++w) {
-      float& cell = rows[w * kBackwardThreads * stride + e];
+      float& cell = rows[w * kBatch * stride + e];
       total += cell, cell = 0.0f;
     }
     slots[size_t(slot_of[e / stride]) * stride + e % stride] = total;
@@ -217,7 +220,7 @@ __device__ __forceinline__ void channels_of_splat(const BackwardArgs& a, const B
   bool crosses[kBackwardRun];
 #pragma unroll
   for (int i = 0; i < kBackwardRun; ++i) {
-    const Fragment<float> f(run.log2_alpha(p.center_y(i) - run.y), s.T[i]);
+    const Fragment<float> f(run.at(p.center_y(i) - run.y), s.T[i]);
     const bool contributes = f.visible && f.contributes;
     w[i] = contributes ? f.alpha * s.T[i] : 0.0f;
     crosses[i] = contributes && s.T[i] > 0.5f && !(f.next_T > 0.5f);
@@ -235,7 +238,8 @@ __device__ __forceinline__ void pass_splat(const BackwardPixels& p, PixelState& 
 #pragma unroll
   for (int i = 0; i < kBackwardRun; ++i) {
     const float dy = p.center_y(i) - run.y, before = s.T[i];
-    const Fragment<float> f(run.log2_alpha(dy), before);
+    const auto response = run.at(dy);
+    const Fragment<float> f(response, before);
     if (!f.visible) continue;
     const float w = f.contributes ? f.alpha * before : 0.0f;
     const float cg = fma(color[0], s.g[i][0], fma(color[1], s.g[i][1], fma(color[2], s.g[i][2], cg_channels[i])));
@@ -245,33 +249,70 @@ __device__ __forceinline__ void pass_splat(const BackwardPixels& p, PixelState& 
     const float d_alpha = nfma(behind, rcp, before * cg);
     // At the 0.99 clamp alpha no longer follows the response.
     const float h = f.contributes && f.alpha < float(kAlphaMax) ? f.alpha * d_alpha : 0.0f;
-    moments.add(h, dy);
+    moments.add(run, response, h, dy);
 #pragma unroll
     for (int c = 0; c < 3; ++c) sums[F::kSums + c] = fma(w, s.g[i][c], sums[F::kSums + c]);
     s.T[i] = f.transmittance_after(before);
     if constexpr (kStats != kNoStats)
-      add_pixel_stats<F, kStats>(p, stats, i, record, run, f, before, w, dy, h, rcp, sums + SPLAT_SLOT);
+      add_pixel_stats<F, kStats>(p, stats, i, record, run, response, f, before, w, dy, h, rcp, sums + F::kSums + 3);
   }
-  moments.moments(run, sums);
+  moments.add_to(run, sums);
 }
 
-// CTAs an SM should hold, to bound registers by: 32 warps of the plain kernel.
-constexpr int backward_blocks(StatLevel stats, bool channels) {
+// CTAs an SM should hold, to bound registers by: 32 warps of the Gaussian's plain kernel.
+template <class F> constexpr int backward_blocks(StatLevel stats, bool channels) {
   constexpr int kPlain = kThreadsPerSm * 2 / 3 / kBackwardThreads;
-  return channels || stats == kAllStats ? 1 : stats == kAbsStats ? kPlain * 7 / 8 : kPlain;
+  if (channels || stats == kAllStats || !kSpecialised<F>) return 1;
+  return stats == kAbsStats ? kPlain * 7 / 8 : kPlain;
 }
+
+// All statistics look at the opacity, which lies behind what a pixel needs.
+template <class F, StatLevel kStats>
+using BackwardBatch = Batch<F, kBackwardThreads, kStats == kAllStats ? F::kRecord : kPixelReals<F>>;
+
+// The sums of a splat over the lanes of a warp: at most 32 of them in one halving, statistics in a second one where
+// both together are more.
+template <class F, StatLevel kStats> struct LaneSums {
+  static constexpr int kSlot = F::kSums + 3, kAll = kSlot + stat_columns(kStats);
+  static constexpr int kFirst = kAll <= kWarp ? kAll : kSlot, kSecond = kAll - kFirst;
+  static_assert(kFirst <= kWarp && kSecond <= kWarp, "a lane ends with one sum of each halving");
+  int first, second;  // columns of the slot whose sums this lane ends with; -1 = none
+
+  __device__ __forceinline__ LaneSums(const BackwardArgs& a, int lane) {
+    first = placed(a, halved_column<kFirst>(lane)), second = -1;
+    if constexpr (kSecond > 0) {
+      second = halved_column<kSecond>(lane);
+      if (second >= 0) second = placed(a, kFirst + second);
+    }
+  }
+  static __device__ __forceinline__ int placed(const BackwardArgs& a, int column) {
+    if constexpr (kStats != kNoStats)
+      if (column >= kSlot) return a.stat_column[column - kSlot];
+    return column;
+  }
+  __device__ __forceinline__ void put(float (&sums)[kAll], int lane, float* row) const {
+    Halving<kFirst>::run(sums, lane);
+    if (first >= 0) row[first] = sums[0];
+    if constexpr (kSecond > 0) {
+      Halving<kSecond>::run(sums + kFirst, lane);
+      if (second >= 0) row[second] = sums[kFirst];
+    }
+  }
+};
 
 // kChannels: depth and features. Dynamic shared memory: the rows of flush_slots().
 template <class F, StatLevel kStats, bool kChannels>
-__global__ void __launch_bounds__(kBackwardThreads, backward_blocks(kStats, kChannels)) blend_backward(BackwardArgs a) {
-  constexpr int kRows = kStats == kAllStats ? 4 : 3, kSums = SPLAT_SLOT + stat_columns(kStats);
-  SPLAT_SHARED(float4, stage, 2 * kRows * kBackwardThreads);
+__global__ void __launch_bounds__(kBackwardThreads, backward_blocks<F>(kStats, kChannels))
+    blend_backward(BackwardArgs a) {
+  using Staged = BackwardBatch<F, kStats>;
+  using Sums = LaneSums<F, kStats>;
+  SPLAT_SHARED(float4, stage, 2 * Staged::kPlaces);
   SPLAT_SHARED(uint32_t, queue, kBackwardThreads);
-  SPLAT_SHARED(uint32_t, slot_of, kBackwardThreads);
+  SPLAT_SHARED(uint32_t, slot_of, Staged::kCount);
   SPLAT_DYNAMIC_SHARED(float, rows);
   WorkUnit u;
   if (!find_unit<kChannels>(a.blend, &u)) return;
-  const int stride = kStats != kNoStats || kChannels ? a.stride : SPLAT_SLOT;
+  const int stride = kStats != kNoStats || kChannels ? a.stride : Sums::kSlot;
   if (!u.reached) return zero_slots(a, stride, u.begin, u.end);
   const BackwardPixels p(a.blend, u.tile);
   PixelState s;
@@ -279,35 +320,34 @@ __global__ void __launch_bounds__(kBackwardThreads, backward_blocks(kStats, kCha
   if constexpr (kChannels) add_channels_behind(a, p, s);
   std::conditional_t<kStats == kAllStats, PixelStatState, NoPixelStatState> stats;
   if constexpr (kStats == kAllStats) load_pixel_stats(a, p, u, stats);
-  for (int e = threadIdx.x; e < kBackwardWarps * kBackwardThreads * stride; e += kBackwardThreads) rows[e] = 0.0f;
-  int column = halved_column<kSums>(p.lane);
-  if constexpr (kStats != kNoStats)
-    if (column >= SPLAT_SLOT) column = a.stat_column[column - SPLAT_SLOT];
+  for (int e = threadIdx.x; e < kBackwardWarps * Staged::kCount * stride; e += kBackwardThreads) rows[e] = 0.0f;
+  const Sums columns(a, p.lane);
   const float px = p.center_x();
-  float* const my_rows = rows + p.warp * kBackwardThreads * stride;
+  float* const my_rows = rows + p.warp * Staged::kCount * stride;
   uint32_t batch = u.begin;
   auto begin_batch = [&](uint32_t first) {
     batch = first;
-    if (first + threadIdx.x < u.end) copy_async(slot_of + threadIdx.x, a.blend.instance_slot + first + threadIdx.x);
+    if (Staged::copies() && first + threadIdx.x < u.end)
+      copy_async(slot_of + threadIdx.x, a.blend.instance_slot + first + threadIdx.x);
   };
   auto hit = [&](const float4* place, auto&& n) {
-    const StagedRecord<kRows, kBackwardThreads> record(place);
+    const StagedRecord<Staged> record(place);
     const typename F::template Run<float> run(record.value, px);
-    float sums[kSums] = {}, cg_channels[kBackwardRun] = {};
+    float sums[Sums::kAll] = {}, cg_channels[kBackwardRun] = {};
+#pragma unroll
+    for (int i = 0; i < F::kSums; ++i) sums[i] = -0.0f;  // x + -0 is x to the bit: adding to it costs nothing
     if constexpr (kChannels)
       channels_of_splat<F>(a, p, s, run, __ldg(a.blend.instance_splat + batch + n()), record.value[kDepth], cg_channels,
                            my_rows + n() * stride);
     pass_splat<F, kStats>(p, s, stats, record.value, run, cg_channels, sums);
-    halve(sums, p.lane);
-    if (column >= 0) my_rows[n() * stride + column] = sums[0];
+    columns.put(sums, p.lane, my_rows + n() * stride);
   };
   auto end_batch = [&](uint32_t, uint32_t count) {
     copies_done();
     __syncthreads();
-    flush_slots(a, rows, slot_of, stride, count);
+    flush_slots<Staged::kCount>(a, rows, slot_of, stride, count);
   };
-  const uint32_t done =
-      walk<F, kBackwardRun, kRows>(a.blend, p, u.begin, u.end, s.T, stage, queue, begin_batch, hit, end_batch);
+  const uint32_t done = walk<Staged>(a.blend, p, u.begin, u.end, s.T, stage, queue, begin_batch, hit, end_batch);
   zero_slots(a, stride, done, u.end);
 }
 

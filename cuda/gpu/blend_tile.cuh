@@ -1,11 +1,11 @@
 // What the forward and the backward blend share: the tile, its pixels, checkpoints, and the walk over its splats.
 //
 // A tile is 8 blocks of 8x4 pixels, one pixel per lane; a warp owns a column of kRun blocks, so that a footprint's
-// Run serves kRun pixels of a lane. Splats come in batches through shared memory, one per thread, the next batch on
-// its way while this one is drawn. Each warp tests 32 splats at once against its part of the tile (the exact
-// ellipse-box test of the footprint), queues the few that reach it and draws only those.
+// Run serves kRun pixels of a lane. Splats come in batches through shared memory, the next batch on its way while this
+// one is drawn. Each warp tests 32 splats at once against its part of the tile (the footprint's may_reach), queues the
+// few that reach it and draws only those.
 #pragma once
-#include "../math/composite.h"
+#include "footprints.cuh"
 #include "warp.cuh"
 
 namespace splat {
@@ -107,67 +107,86 @@ template <int kRun> __device__ __forceinline__ bool any_open(const float (&T)[kR
   return open;
 }
 
-// --- records in shared memory: row k of splat n at k * kBatch + n --------------------------------------------------
-template <int kRows, int kBatch>
-__device__ __forceinline__ void stage_record(const BlendArgs& a, uint32_t splat, float4* to) {
-  const float4* record = reinterpret_cast<const float4*>(a.records + size_t(splat) * kRecord);
-#pragma unroll
-  for (int k = 0; k < kRows; ++k) copy_async(to + k * kBatch, record + k);
-}
+// --- records in shared memory --------------------------------------------------------------------------------------
+// A batch of splats, of which the first kReals of a record are staged. Common records: one splat per thread, row k of
+// splat n at k * kCount + n, so that neighbouring lanes meet neighbouring banks; a splat that is drawn is copied to
+// registers. Wide records: half as many splats (shared memory), each in one piece and read where it lies.
+template <class F, int kThreads, int kReals = kPixelReals<F>> struct Batch {
+  using Footprint = F;
+  static constexpr bool kWide = F::kRecord > kCommonRecord;
+  static constexpr int kRows = kReals / 4, kCount = kWide ? kThreads / 2 : kThreads, kPlaces = kRows * kCount;
+  static constexpr int kRowStep = kWide ? 1 : kCount, kSplatStep = kWide ? kRows : 1;
+  static_assert(kReals % 4 == 0 && F::kReach % 4 == 0 && F::kReach <= kReals && kChunk % kCount == 0, "staging");
 
-template <int kRows, int kBatch> struct StagedRecord {
-  float value[4 * kRows];
+  // Whether this thread copies a splat of the batch.
+  static __device__ __forceinline__ bool copies() { return kCount == kThreads || threadIdx.x < kCount; }
+  static __device__ __forceinline__ void stage(const BlendArgs& a, uint32_t splat, float4* batch) {
+    const float4* record = reinterpret_cast<const float4*>(a.records + size_t(splat) * F::kRecord);
+    float4* const to = batch + threadIdx.x * kSplatStep;
+#pragma unroll
+    for (int k = 0; k < kRows; ++k) copy_async(to + k * kRowStep, record + k);
+  }
+};
+
+// The first kReals of a staged record: `value`.
+template <class B, int kReals = 4 * B::kRows, bool kWide = B::kWide> struct StagedRecord {
+  float value[kReals];
   __device__ __forceinline__ explicit StagedRecord(const float4* from) {
 #pragma unroll
-    for (int k = 0; k < kRows; ++k) {
-      const float4 q = from[k * kBatch];
+    for (int k = 0; k < kReals / 4; ++k) {
+      const float4 q = from[k * B::kRowStep];
       value[4 * k] = q.x, value[4 * k + 1] = q.y, value[4 * k + 2] = q.z, value[4 * k + 3] = q.w;
     }
   }
+};
+template <class B, int kReals> struct StagedRecord<B, kReals, true> {
+  const float* value;
+  __device__ __forceinline__ explicit StagedRecord(const float4* from)
+      : value(reinterpret_cast<const float*>(from)) {}
 };
 
 // Draws instances [begin, end) until every pixel of the tile is finished; returns the first one that was not drawn.
 // begin_batch(first) and end_batch(first, count) are called by all threads together, hit(place, n) by a warp for a
 // splat of the batch: its record lies at `place`, and n() is its number in the batch.
-// stage: [2, kRows, kBatch]; queue: [threads].
-template <class F, int kRun, int kRows, class BeginBatch, class Hit, class EndBatch>
+// stage: [2, B::kPlaces]; queue: [threads].
+template <class B, int kRun, class BeginBatch, class Hit, class EndBatch>
 __device__ __forceinline__ uint32_t walk(const BlendArgs& a, const Pixels<kRun>& p, uint32_t begin, uint32_t end,
                                          const float (&T)[kRun], float4* stage, uint32_t* queue,
                                          BeginBatch&& begin_batch, Hit&& hit, EndBatch&& end_batch) {
-  constexpr int kBatch = Pixels<kRun>::kThreads;
+  using F = typename B::Footprint;
   const float right = p.left + (kBlockWidth - 1), bottom = p.top + (kBlockHeight * kRun - 1);
   auto splat_at = [&](uint32_t instance) { return instance < end ? __ldg(a.instance_splat + instance) : 0; };
   uint32_t splat = splat_at(begin + threadIdx.x);  // the one this thread stages next
-  if (begin + threadIdx.x < end) stage_record<kRows, kBatch>(a, splat, stage + threadIdx.x);
-  splat = splat_at(begin + kBatch + threadIdx.x);
+  if (B::copies() && begin + threadIdx.x < end) B::stage(a, splat, stage);
+  splat = splat_at(begin + B::kCount + threadIdx.x);
   uint32_t* const my_queue = queue + p.warp * kWarp;
   uint32_t first = begin;
-  for (int buffer = 0; first < end; first += kBatch, buffer = kRows * kBatch - buffer) {
+  for (int buffer = 0; first < end; first += B::kCount, buffer = B::kPlaces - buffer) {
     copies_done();
     if (!__syncthreads_or(any_open(T))) break;
     // The other buffer was read before the barrier.
-    if (first + kBatch + threadIdx.x < end)
-      stage_record<kRows, kBatch>(a, splat, stage + (kRows * kBatch - buffer) + threadIdx.x);
-    splat = splat_at(first + 2 * kBatch + threadIdx.x);
+    if (B::copies() && first + B::kCount + threadIdx.x < end) B::stage(a, splat, stage + (B::kPlaces - buffer));
+    splat = splat_at(first + 2 * B::kCount + threadIdx.x);
     begin_batch(first);
-    const uint32_t count = end - first < kBatch ? end - first : kBatch;
+    const uint32_t count = end - first < B::kCount ? end - first : B::kCount;
     for (uint32_t group = 0; group < count; group += kWarp) {
       if (!__any_sync(kFullWarp, any_open(T))) break;
       const uint32_t n = group + p.lane;
       bool reached = n < count;
       if (reached) {
-        const StagedRecord<2, kBatch> record(stage + buffer + n);
+        const StagedRecord<B, F::kReach> record(stage + buffer + n * B::kSplatStep);
         reached = F::may_reach(record.value, p.left, right, p.top, bottom);
       }
       const uint32_t ballot = __ballot_sync(kFullWarp, reached);
-      if (reached) my_queue[__popc(ballot & ((1u << p.lane) - 1))] = (buffer + n) * uint32_t(sizeof(float4));
+      if (reached)
+        my_queue[__popc(ballot & ((1u << p.lane) - 1))] = (buffer + n * B::kSplatStep) * uint32_t(sizeof(float4));
       __syncwarp();
       const uint32_t* const queue_end = my_queue + __popc(ballot);
 #pragma unroll 1
       for (const uint32_t* q = my_queue; q != queue_end; ++q) {
         const uint32_t offset = *q;
         hit(reinterpret_cast<const float4*>(reinterpret_cast<const char*>(stage) + offset),
-            [&] { return offset / uint32_t(sizeof(float4)) - buffer; });
+            [&] { return (offset / uint32_t(sizeof(float4)) - buffer) / B::kSplatStep; });
       }
       __syncwarp();
     }

@@ -18,12 +18,6 @@ constexpr int kTextBytes = 512;
 thread_local char last_error[kTextBytes] = "";
 thread_local char last_info[kTextBytes] = "";
 
-int bits_of(int32_t x) {
-  int count = 0;
-  for (uint32_t rest = uint32_t(x); rest != 0; rest &= rest - 1) ++count;
-  return count;
-}
-
 }  // namespace
 
 int32_t refuse(int32_t status, const char* format, ...) {
@@ -100,15 +94,6 @@ using namespace splat::gpu;
 extern "C" {
 
 int32_t splat_abi_version(void) { return SPLAT_ABI_VERSION; }
-
-// The slot layouts are those of the CPU backend; both libraries answer for themselves.
-int32_t splat_forward_stat_stride(int32_t stats, int32_t maps) {
-  return bits_of(stats & ~SPLAT_STAT_WEIGHTED) + ((stats & SPLAT_STAT_WEIGHTED) ? 2 * maps : 0);
-}
-
-int32_t splat_backward_slot_stride(int32_t stats, int32_t extra_channels) {
-  return SPLAT_SLOT + extra_channels + bits_of(stats) + ((stats & SPLAT_STAT_ABS_GRAD) ? 1 : 0);
-}
 
 const char* splat_cuda_error(void) { return last_error; }
 

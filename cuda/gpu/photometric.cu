@@ -1,4 +1,5 @@
-// splat_cuda_photometric: (1 - lambda) L1 + lambda (1 - SSIM) and its gradient, as in cpu/photometric.h.
+// splat_cuda_photometric: (1 - lambda) L1 + lambda (1 - SSIM) and its gradient, as in cpu/photometric.h. Masks and
+// factors on the L1 are template arguments: who has none pays nothing.
 //
 // A CTA of 256 threads takes 32 x 22 pixels of the three channels: with the window's margin that is 32 rows of 42, so
 // that the pass along rows has exactly one group of four outputs per thread. Sums go through one partial per CTA and
@@ -22,8 +23,9 @@ struct PhotometricArgs {
   int width, height;
   const float* color;
   const uint8_t *target, *mask;
+  const float* l1_weights;
   float *grad, *maps;
-  uint32_t* partials;  // [CTAs,6]: l1, ssim (doubles), sum of the mask
+  uint32_t* partials;  // [CTAs,6]: l1, ssim (doubles), sum of the mask (exact: a CTA has 704 pixels), weighted l1
   double* sums;
   double ssim_weight, scale;  // scale = 1 / (3 sum of weights), known here only without a mask
 };
@@ -135,7 +137,8 @@ __device__ __forceinline__ void filter_statistics(const float* source, float* fi
   filter_quad(xy, out + 4 * kFiltered);
 }
 
-template <bool kMask> __global__ void __launch_bounds__(kThreads, 3) photometric_statistics(PhotometricArgs a) {
+template <bool kMask, bool kWeighted>
+__global__ void __launch_bounds__(kThreads, 3) photometric_statistics(PhotometricArgs a) {
   SPLAT_SHARED(float4, source_place, 2 * kSource / 4);
   SPLAT_SHARED(float4, filtered_place, 5 * kFiltered / 4);
   SPLAT_SHARED(double, warps, kThreads / kWarp);
@@ -144,7 +147,7 @@ template <bool kMask> __global__ void __launch_bounds__(kThreads, 3) photometric
   const int column = threadIdx.x % kColumns, row = threadIdx.x / kColumns * kRowsPerThread;
   const int x = int(blockIdx.x) * kColumns + column, y = int(blockIdx.y) * kRows + row;
   const int64_t plane = int64_t(a.width) * a.height;
-  float l1 = 0, ssim = 0;
+  float l1 = 0, ssim = 0, weighted_l1 = 0;
   uint32_t mask_sum = 0;
   for (int channel = 0; channel < 3; ++channel) {
     __syncthreads();  // the last channel has been read
@@ -166,7 +169,9 @@ template <bool kMask> __global__ void __launch_bounds__(kThreads, 3) photometric
       const SsimPixel<float> s(m[0][j], m[1][j], m[2][j], m[3][j], m[4][j]);
       const uint32_t byte = kMask ? __ldg(a.mask + pixel) : 0;
       const float weight = kMask ? float(byte) * float(1.0 / 255) : 1.0f;
-      l1 += fabsf(source[place] - source[kSource + place]);
+      const float distance = fabsf(source[place] - source[kSource + place]);
+      l1 += distance;
+      if (kWeighted) weighted_l1 = fma(__ldg(a.l1_weights + pixel), distance, weighted_l1);
       ssim = fma(weight, s.value, ssim);
       if (channel == 0) mask_sum += byte;
       if (a.grad) {
@@ -177,33 +182,56 @@ template <bool kMask> __global__ void __launch_bounds__(kThreads, 3) photometric
   }
   const double l1_total = block_sum(double(l1), warps), ssim_total = block_sum(double(ssim), warps);
   const double mask_total = kMask ? block_sum(double(mask_sum), warps) : 0.0;
+  const double weighted_total = kWeighted ? block_sum(double(weighted_l1), warps) : 0.0;
   if (threadIdx.x == 0) {
     uint32_t* const out = a.partials + 6 * (size_t(blockIdx.y) * gridDim.x + blockIdx.x);
-    store_words(out, l1_total), store_words(out + 2, ssim_total), store_words(out + 4, mask_total);
+    store_words(out, l1_total), store_words(out + 2, ssim_total);
+    out[4] = uint32_t(mask_total), out[5] = __float_as_uint(float(weighted_total));
   }
 }
 
-// l1 and ssim from the partials. With a mask the scale of the gradient is left in sums[0]; total_loss() comes later.
-template <bool kMask> __global__ void __launch_bounds__(kThreads) photometric_sums(PhotometricArgs a, int count) {
+// Two floats in the place of a double.
+__device__ double packed(float a, float b) {
+  const float both[2] = {a, b};
+  double value;
+  memcpy(&value, both, sizeof(value));
+  return value;
+}
+
+// l1 and ssim from the partials. With a mask the gradient's scale is left in sums[0], and where there are factors
+// sums[1] holds both kinds of l1; photometric_total() comes later.
+template <bool kMask, bool kWeighted>
+__global__ void __launch_bounds__(kThreads) photometric_sums(PhotometricArgs a, int count) {
   SPLAT_SHARED(double, warps, kThreads / kWarp);
-  double sums[3] = {};
-  for (int i = threadIdx.x; i < count; i += kThreads)
-    for (int c = 0; c < 3; ++c) sums[c] += load_words(a.partials + 6 * size_t(i) + 2 * c);
-  for (int c = 0; c < 3; ++c) sums[c] = block_sum(sums[c], warps);
+  double sums[4] = {};
+  for (int i = threadIdx.x; i < count; i += kThreads) {
+    const uint32_t* const from = a.partials + 6 * size_t(i);
+    sums[0] += load_words(from), sums[1] += load_words(from + 2), sums[2] += from[4];
+    sums[3] += __uint_as_float(from[5]);
+  }
+  for (int c = 0; c < (kWeighted ? 4 : 3); ++c) sums[c] = block_sum(sums[c], warps);
   if (threadIdx.x != 0) return;
   // Nothing counts: no loss, no gradient. The sum of the mask is an exact integer.
   const double weight = sums[2] / 255;
   const double scale = !kMask ? a.scale : weight > 0 ? 1 / (3 * weight) : 0;
   const double l1 = sums[0] * scale, ssim = scale > 0 ? sums[1] * scale : 1;
-  a.sums[0] = kMask && a.grad ? scale : (1 - a.ssim_weight) * l1 + a.ssim_weight * (1 - ssim);
-  a.sums[1] = l1, a.sums[2] = ssim;
+  const double counted = kWeighted ? sums[3] * scale : l1;
+  a.sums[0] = kMask && a.grad ? scale : (1 - a.ssim_weight) * counted + a.ssim_weight * (1 - ssim);
+  a.sums[1] = kMask && kWeighted && a.grad ? packed(float(l1), float(counted)) : l1, a.sums[2] = ssim;
 }
 
-__global__ void photometric_total(PhotometricArgs a) {
-  a.sums[0] = (1 - a.ssim_weight) * a.sums[1] + a.ssim_weight * (1 - a.sums[2]);
+template <bool kWeighted> __global__ void photometric_total(PhotometricArgs a) {
+  double counted = a.sums[1];
+  if (kWeighted) {
+    float both[2];
+    memcpy(both, a.sums + 1, sizeof(both));
+    a.sums[1] = both[0], counted = both[1];
+  }
+  a.sums[0] = (1 - a.ssim_weight) * counted + a.ssim_weight * (1 - a.sums[2]);
 }
 
-template <bool kMask> __global__ void __launch_bounds__(kThreads, 3) photometric_gradient(PhotometricArgs a) {
+template <bool kMask, bool kWeighted>
+__global__ void __launch_bounds__(kThreads, 3) photometric_gradient(PhotometricArgs a) {
   SPLAT_SHARED(float4, source_place, 3 * kSource / 4);
   SPLAT_SHARED(float4, filtered_place, 3 * kFiltered / 4);
   float* const source = reinterpret_cast<float*>(source_place);
@@ -237,18 +265,20 @@ template <bool kMask> __global__ void __launch_bounds__(kThreads, 3) photometric
       const int64_t pixel = int64_t(y + j) * a.width + x;
       const Picture<kMask> picture(a, channel, pixel);
       const float slope = d[0][j] + 2.0f * picture.x * d[1][j] + picture.y * d[2][j];
-      const float diff = picture.x - picture.y, sign = diff > 0.0f ? 1.0f : diff < 0.0f ? -1.0f : 0.0f;
+      const float diff = picture.x - picture.y;
+      float sign = diff > 0.0f ? 1.0f : diff < 0.0f ? -1.0f : 0.0f;
+      if (kWeighted) sign *= __ldg(a.l1_weights + pixel);
       a.grad[channel * plane + pixel] = picture.weight * fma(k_ssim, slope, k_l1 * sign);
     }
   }
 }
 
-template <bool kMask> int32_t photometric(const PhotometricArgs& a, void* stream) {
+template <bool kMask, bool kWeighted> int32_t photometric(const PhotometricArgs& a, void* stream) {
   const dim3 grid(unsigned((a.width + kColumns - 1) / kColumns), unsigned((a.height + kRows - 1) / kRows));
-  SPLAT_LAUNCH((photometric_statistics<kMask>), grid, kThreads, 0, stream, a);
-  SPLAT_LAUNCH((photometric_sums<kMask>), 1, kThreads, 0, stream, a, int(grid.x * grid.y));
-  if (a.grad) SPLAT_LAUNCH((photometric_gradient<kMask>), grid, kThreads, 0, stream, a);
-  if (a.grad && kMask) SPLAT_LAUNCH(photometric_total, 1, 1, 0, stream, a);
+  SPLAT_LAUNCH((photometric_statistics<kMask, kWeighted>), grid, kThreads, 0, stream, a);
+  SPLAT_LAUNCH((photometric_sums<kMask, kWeighted>), 1, kThreads, 0, stream, a, int(grid.x * grid.y));
+  if (a.grad) SPLAT_LAUNCH((photometric_gradient<kMask, kWeighted>), grid, kThreads, 0, stream, a);
+  if (a.grad && kMask) SPLAT_LAUNCH(photometric_total<kWeighted>, 1, 1, 0, stream, a);
   SPLAT_CHECK(cudaGetLastError());
   return SPLAT_OK;
 }
@@ -261,17 +291,19 @@ using namespace splat;
 using namespace splat::gpu;
 
 int32_t splat_cuda_photometric(int32_t width, int32_t height, const void* color, const uint8_t* target,
-                               const uint8_t* mask, double ssim_weight, void* grad, void* scratch, double* sums,
-                               void* stream) {
+                               const uint8_t* mask, const void* l1_weights, double ssim_weight, void* grad,
+                               void* scratch, double* sums, void* stream) {
   if (width < 1 || height < 1 || width > 16384 || height > 16384)
     return refuse(SPLAT_BAD_ARGUMENT, "photometric: pictures of %d x %d pixels", int(width), int(height));
   PhotometricArgs a;
   a.width = width, a.height = height;
   a.color = static_cast<const float*>(color), a.target = target, a.mask = mask;
+  a.l1_weights = static_cast<const float*>(l1_weights);
   a.grad = static_cast<float*>(grad), a.maps = static_cast<float*>(scratch);
   a.sums = sums, a.ssim_weight = ssim_weight, a.scale = 1 / (3 * double(width) * height);
   // A single CTA's partial is as large as the sums; two CTAs have 23 pixels or more, and 12 bytes of gradient for each.
   const bool single = width <= kColumns && height <= kRows;
   a.partials = single ? reinterpret_cast<uint32_t*>(sums) : static_cast<uint32_t*>(grad ? grad : scratch);
-  return mask ? photometric<true>(a, stream) : photometric<false>(a, stream);
+  if (l1_weights) return mask ? photometric<true, true>(a, stream) : photometric<false, true>(a, stream);
+  return mask ? photometric<true, false>(a, stream) : photometric<false, false>(a, stream);
 }

@@ -1,7 +1,6 @@
 // How a warp's 32 rows of splats move between memory and its threads. Wide rows pass through shared memory, so that
 // neighbouring lanes touch neighbouring addresses; a stride of 45, 9 or 3 floats meets every bank once.
 #pragma once
-#include "../math/footprint.h"
 #include "../math/sh.h"
 #include "../math/view.h"
 #include "adam.cuh"
@@ -27,33 +26,43 @@ inline int32_t check_rows(const splat_rows* r, const splat_view* v) {
   return SPLAT_OK;
 }
 
+// SH coefficients after the first that a kernel is made for: a number, or as many as the rows hold, at most 15.
+constexpr int kAnyRest = -1;
+template <int kRest> constexpr int kMostRest = kRest == kAnyRest ? 15 : kRest;
+template <int kRest> __device__ __forceinline__ int stored_rest(const splat_rows& rows) {
+  return kRest == kAnyRest ? rows.sh_rest_count : kRest;
+}
+
 __device__ inline float4 load4(const float* p, bool aligned) {
   return aligned ? *reinterpret_cast<const float4*>(p) : make_float4(p[0], p[1], p[2], p[3]);
 }
 
-// Everything of a row but its mean.
-__device__ inline void load_shape(const splat_rows& rows, bool aligned_quats, int64_t row, GaussianRow<float>* g) {
+// Everything of a row but its mean; kShapes: columns of the first shape table.
+template <int kShapes>
+__device__ void load_shape(const splat_rows& rows, bool aligned_quats, int64_t row, GaussianRow<float>* g) {
   const float4 q = load4(static_cast<const float*>(rows.quats) + 4 * row, aligned_quats);
   g->quat[0] = q.x, g->quat[1] = q.y, g->quat[2] = q.z, g->quat[3] = q.w;
   const float* s = static_cast<const float*>(rows.log_scales) + 3 * row;
   g->log_scale[0] = s[0], g->log_scale[1] = s[1], g->log_scale[2] = s[2];
   g->logit_opacity = static_cast<const float*>(rows.logit_opacities)[row];
   g->filter3d = rows.filter3d ? static_cast<const float*>(rows.filter3d)[row] : 0.0f;
+  if (kShapes) g->shape = static_cast<const float*>(rows.shape[0])[row];
 }
 
-__device__ inline void load_mean(const splat_rows& rows, int64_t row, GaussianRow<float>* g) {
+__device__ inline void load_mean(const splat_rows& rows, int64_t row, float* mean) {
   const float* m = static_cast<const float*>(rows.means) + 3 * row;
-  g->mean[0] = m[0], g->mean[1] = m[1], g->mean[2] = m[2];
+  mean[0] = m[0], mean[1] = m[1], mean[2] = m[2];
 }
 
-// The first `used` of kColumns columns of the rows in `live`, into stage [32, kColumns].
-template <int kColumns>
-__device__ void stage_rows(const float* table, int64_t base, uint32_t live, int used, float* stage) {
-  const float* from = table + base * kColumns;
+// The first `used` of the columns of sh_rest of the rows in `live`, into stage [32, columns].
+template <int kRest>
+__device__ void stage_rest(const splat_rows& rows, int64_t base, uint32_t live, int used, float* stage) {
+  const int columns = 3 * stored_rest<kRest>(rows);
+  const float* from = static_cast<const float*>(rows.sh_rest) + base * columns;
 #pragma unroll 9
-  for (int j = 0; j < kColumns; ++j) {
-    const int i = int(threadIdx.x & 31u) + 32 * j, row = i / kColumns;
-    if (live >> row & 1u && i - row * kColumns < used) stage[i] = from[i];
+  for (int j = 0; j < columns; ++j) {
+    const int i = int(threadIdx.x & 31u) + 32 * j, row = i / columns;
+    if (live >> row & 1u && i - row * columns < used) stage[i] = from[i];
   }
 }
 

@@ -21,10 +21,12 @@ extern "C" {
 #endif
 
 enum splat_constants {
-  SPLAT_ABI_VERSION = 1,
+  SPLAT_ABI_VERSION = 2,
   SPLAT_TILE = 16,            /* pixels per tile side */
-  SPLAT_RECORD = 16,          /* reals per projected record */
-  SPLAT_SLOT = 9,             /* gradient sums of an instance: 6 moments, 3 colours */
+  SPLAT_MAX_RECORD = 40,      /* reals per projected record at most; splat_record_reals() */
+  SPLAT_MAX_SLOT = 29,        /* gradient sums of an instance at most: of the footprint, and 3 colours */
+  SPLAT_SHAPES = 3,           /* tables of its own that a footprint may read */
+  SPLAT_MAX_SHAPE = 24,       /* columns of such a table at most: 8 vertices */
   SPLAT_MAX_CHANNELS = 64,    /* extra channels one call can blend */
   SPLAT_MAX_WEIGHT_MAPS = 4,  /* pixel weight maps one call can sum over */
   SPLAT_CAMERA_GRAD = 12      /* reals of a pose gradient: rows of [R|t] */
@@ -64,7 +66,7 @@ typedef struct splat_rows {
   int32_t dtype;               /* splat_dtype of every array here and of every output */
   int32_t sh_rest_count;       /* coefficients per channel in sh_rest: 0, 3, 8 or 15 */
   int32_t feature_count;       /* F */
-  int32_t reserved;
+  int32_t footprint;           /* splat_footprint() of its name */
   const void* means;           /* [N,3] world */
   const void* quats;           /* [N,4] w x y z, any length */
   const void* log_scales;      /* [N,3] */
@@ -73,6 +75,10 @@ typedef struct splat_rows {
   const void* sh_rest;         /* [N,sh_rest_count,3] */
   const void* features;        /* [N,F] or NULL */
   const void* filter3d;        /* [N] standard deviation of the Mip 3D filter, or NULL */
+  /* What the footprint needs besides, raw, as its header in math/ says; quats, log_scales may then be NULL. */
+  const void* shape[3];        /* [N,shape_columns[i]] or NULL */
+  int32_t shape_columns[4];    /* the last is padding */
+  double constants[4];
 } splat_rows;
 
 /* One pinhole view and how to filter it. */
@@ -88,7 +94,7 @@ typedef struct splat_view {
 
 /* What projection leaves per splat. */
 typedef struct splat_projected {
-  void* records;        /* [N,SPLAT_RECORD] mean2d, scaled conic, log2 opacity, rgb, z, half extents, ... */
+  void* records;        /* [N,splat_record_reals()] mean2d, payload of the footprint, rgb, z, half extents, ... */
   uint32_t* depth_keys; /* [N] sortable depth bits; 0xffffffff = not drawn */
   uint32_t* rect_tiles; /* [N] tiles of the bounding rectangle: an upper bound */
 } splat_projected;
@@ -142,6 +148,7 @@ typedef struct splat_row_grads {
   void* sh0;             /* [N,3] */
   void* sh_rest;         /* [N,sh_rest_count,3] */
   void* features;        /* [N,F] */
+  void* shape[3];        /* [N,shape_columns[i]] */
   void* mean2d;          /* [N,2] pixel gradient of the projected mean */
   void* color;           /* [N,3] gradient of the colour before the SH chain */
   void* opacity;         /* [N] gradient of the effective opacity */
@@ -166,7 +173,15 @@ SPLAT_API void splat_cpu_keep_memory(void);
 
 SPLAT_API int32_t splat_forward_stat_stride(int32_t stats, int32_t weight_map_count);
 /* Extra channels are expected/median depth (one together) and features. */
-SPLAT_API int32_t splat_backward_slot_stride(int32_t stats, int32_t extra_channels);
+SPLAT_API int32_t splat_backward_slot_stride(int32_t footprint, int32_t stats, int32_t extra_channels);
+
+/* Names of the footprints, space separated, in the order of their indices. */
+SPLAT_API const char* splat_footprints(void);
+/* Index of a name, -1 when there is none. */
+SPLAT_API int32_t splat_footprint(const char* name);
+/* Reals of a record, and sums of a slot before the three colours; 0 for an unknown footprint. */
+SPLAT_API int32_t splat_record_reals(int32_t footprint);
+SPLAT_API int32_t splat_footprint_sums(int32_t footprint);
 
 SPLAT_API int32_t splat_cpu_project(const splat_rows* rows, const splat_view* view, const splat_projected* out);
 /* Sorts and bins. Returns the slots needed; nothing is binned when that exceeds the capacity: grow and call
@@ -187,11 +202,12 @@ SPLAT_API int32_t splat_cpu_gather_stats(const splat_rows* rows, const splat_bin
                                          void* out);
 
 /* (1-ssim_weight) L1 + ssim_weight (1 - SSIM) and its gradient.
- * color [3,H,W], target uint8 [H,W,3], mask uint8 [H,W] or NULL, grad [3,H,W] or NULL (then no gradient),
+ * color [3,H,W], target uint8 [H,W,3], mask uint8 [H,W] or NULL, l1_weights [H,W] reals or NULL: a factor on
+ * |color - target| in the total (sums.l1 stays plain), grad [3,H,W] or NULL (then no gradient),
  * scratch: 9*H*W reals, sums: {total, l1, ssim}. */
 SPLAT_API int32_t splat_cpu_photometric(int32_t dtype, int32_t width, int32_t height, const void* color,
-                                        const uint8_t* target, const uint8_t* mask, double ssim_weight, void* grad,
-                                        void* scratch, double* sums);
+                                        const uint8_t* target, const uint8_t* mask, const void* l1_weights,
+                                        double ssim_weight, void* grad, void* scratch, double* sums);
 
 /* Adam in place on `count` reals; step counts from 1. */
 SPLAT_API int32_t splat_cpu_adam(int32_t dtype, int64_t count, void* param, const void* grad, void* m, void* v,
@@ -223,7 +239,7 @@ typedef struct splat_counters {
   uint32_t reserved[3];
 } splat_counters;
 
-/* Adam state of the six row arrays, in the order means, quats, log_scales, logit_opacities, sh0, sh_rest. */
+/* Adam state of the six row arrays of footprints without tables of their own, in the order means, quats, log_scales, logit_opacities, sh0, sh_rest. */
 typedef struct splat_adam_rows {
   void* param[6];
   void* m[6];
@@ -273,8 +289,8 @@ SPLAT_API int32_t splat_cuda_gather_stats(const splat_rows* rows, const splat_bi
                                           void* out, void* stream);
 /* scratch: 9*H*W reals; sums [3] doubles on the device. */
 SPLAT_API int32_t splat_cuda_photometric(int32_t width, int32_t height, const void* color, const uint8_t* target,
-                                         const uint8_t* mask, double ssim_weight, void* grad, void* scratch,
-                                         double* sums, void* stream);
+                                         const uint8_t* mask, const void* l1_weights, double ssim_weight, void* grad,
+                                         void* scratch, double* sums, void* stream);
 SPLAT_API int32_t splat_cuda_adam(int64_t count, void* param, const void* grad, void* m, void* v, double lr,
                                   double beta1, double beta2, double eps, int64_t step, const splat_counters* gate,
                                   void* stream);

@@ -7,7 +7,7 @@
 // the very same expressions in the same order, so they always agree on who contributed.
 #pragma once
 #include "../include/splat.h"
-#include "footprint.h"
+#include "tiles.h"
 
 namespace splat {
 inline namespace SPLAT_ISA {
@@ -23,12 +23,12 @@ template <class P> struct Fragment {
   P alpha, next_T;
   bool visible;
 
-  SPLAT_HD Fragment(P log2_alpha, P T) {
-    const M valid = ge(log2_alpha, P(S(-kLog2Of255)));
+  template <class Response> SPLAT_HD Fragment(const Response& response, P T) {
+    const M valid = response.valid();
     // Worth a branch only when a pack is narrow: the box of the footprint has few empty rows to offer.
     visible = Lanes<P>::width > 4 || any(valid);
     if (!visible) return;
-    alpha = min_number(exp2_(log2_alpha), P(S(kAlphaMax)));
+    alpha = min_number(response.alpha(), P(S(kAlphaMax)));
     next_T = nfma(alpha, T, T);
     contributes = valid & ge(next_T, P(S(kTransmittanceStop)));
     stops = and_not(valid, contributes);
@@ -53,11 +53,11 @@ struct ForwardStatColumns {
   }
 };
 
-// Columns of a backward slot after the SPLAT_SLOT common sums.
+// Columns of a backward slot after its `sums`: those of the footprint and the three colours.
 struct BackwardColumns {
   int depth = -1, features = -1, abs = -1, abs_l2 = -1, opacity_sq = -1, tex = -1, sensitivity = -1, stride;
-  BackwardColumns(const splat_image_grads& g, int feature_count) {
-    stride = SPLAT_SLOT;
+  BackwardColumns(const splat_image_grads& g, int sums, int feature_count) {
+    stride = sums;
     if (g.depth_expected || g.depth_median) depth = stride++;
     if (g.features) features = stride, stride += feature_count;
     if (g.stats & SPLAT_STAT_ABS_GRAD) abs = stride, stride += 2;

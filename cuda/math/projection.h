@@ -27,10 +27,11 @@ constexpr double kCompensationFloor = 2.5e-5;  // of det / dilated det, under th
 // Raw parameters of one splat.
 template <class R> struct GaussianRow {
   R mean[3], quat[4], log_scale[3], logit_opacity, filter3d;
+  R shape;  // of footprints that have one
 };
 
 template <class R> struct GaussianGrad {
-  R mean[3], quat[4], log_scale[3], logit_opacity;
+  R mean[3], quat[4], log_scale[3], logit_opacity, shape;
   R camera[12];  // rows of [R|t]
 };
 
@@ -143,20 +144,22 @@ SPLAT_HD Projection<R> project_gaussian(const GaussianRow<R>& g, const View<S>& 
   return o;
 }
 
-// Gradient of the footprint with respect to what projection made.
-template <class R> struct FootprintGrad {
-  R x, y;            // mean, px
-  R conic[3];        // inverse covariance: xx, xy (once), yy
-  R opacity;         // effective opacity
-  R z;               // camera depth (from depth images)
-};
-
 // Gradient of the covariance on the picture; the off-diagonal counts once.
 template <class R> struct CovarianceGrad {
   R xx, xy, yy;
 };
 
-// Conic = inverse of [[a, xy], [xy, c]]:  dL/dSigma = -Q (dL/dQ) Q with the off-diagonal counted once.
+// Gradient of the footprint with respect to what projection made.
+template <class R> struct FootprintGrad {
+  R x, y;                        // mean, px
+  CovarianceGrad<R> covariance;  // dilated
+  R opacity;                     // effective opacity
+  R z;                           // camera depth (from depth images)
+  R shape;                       // raw shape, of footprints that have one
+};
+
+// From the gradient of the conic Q, the inverse of [[a, xy], [xy, c]]: dL/dSigma = -Q (dL/dQ) Q, the off-diagonals
+// counted once.
 template <class R, class S>
 SPLAT_HD CovarianceGrad<R> conic_backward(const Projection<R>& o, const R* g_conic, R inv_det) {
   const R half = R(S(0.5));
@@ -271,13 +274,14 @@ SPLAT_HD GaussianGrad<R> project_gaussian_backward(const GaussianRow<R>& g, cons
                                                    bool has_filter3d) {
   GaussianGrad<R> out;
   const R inv_det = R(S(1)) / o.det;
-  CovarianceGrad<R> g_cov = conic_backward<R, S>(o, in.conic, inv_det);
+  CovarianceGrad<R> g_cov = in.covariance;
   const R g_opacity = in.opacity * o.coef3d * o.comp;
   if (view.compensate) compensation_backward<R, S>(o, in.opacity, inv_det, g_cov);
   R g_s2[3], g_v[6];
   axes_backward<R, S>(o, g_cov, g_s2, g_v);
   scales_backward<R, S>(o, g_s2, in.opacity, has_filter3d, out.log_scale);
   out.logit_opacity = g_opacity * o.opacity * (R(S(1)) - o.opacity);
+  out.shape = in.shape;
 
   R g_rot[9], g_jw[6], gp[3];
   for (int i = 0; i < 3; ++i)

@@ -31,11 +31,11 @@ inline int bands_in(const splat_rows& rows) {
   return rows.sh_rest_count >= 15 ? 3 : rows.sh_rest_count >= 8 ? 2 : rows.sh_rest_count >= 3 ? 1 : 0;
 }
 
-template <class P> SPLAT_HD void direction(const GaussianRow<P>& g, const View<typename Lanes<P>::Scalar>& view,
-                                           P* d, P* inv_length) {
+template <class P>
+SPLAT_HD void direction(const P* mean, const View<typename Lanes<P>::Scalar>& view, P* d, P* inv_length) {
   using S = typename Lanes<P>::Scalar;
   P v[3];
-  for (int i = 0; i < 3; ++i) v[i] = g.mean[i] - P(view.center[i]);
+  for (int i = 0; i < 3; ++i) v[i] = mean[i] - P(view.center[i]);
   *inv_length = P(S(1)) / sqrt_(max_(v[0] * v[0] + v[1] * v[1] + v[2] * v[2], P(S(1e-24))));
   for (int i = 0; i < 3; ++i) d[i] = v[i] * *inv_length;
 }

@@ -14,6 +14,7 @@ from splat.config.toml_io import parse_toml, read_toml
 from splat.errors import UserError
 from splat.io.formats import model_file, read_model, sniff
 from splat.model.splat_model import SplatModel
+from splat.render.types import Rasterizer, RenderOptions
 from splat.scene.types import Scene
 from splat.train.checkpoint import checkpoint_paths, latest
 
@@ -76,8 +77,8 @@ def open_model(path: Path, say: Say, *, scene: Scene | None = None) -> OpenedMod
 def _from_checkpoint(run_dir: Path, say: Say) -> OpenedModel:
     checkpoint = latest(run_dir, lambda message: say(f"warning: {message}"))
     config = build_config([(str(checkpoint.path), parse_toml(checkpoint.config_toml, str(checkpoint.path)))])
-    names = [spec.name for spec in config.primitive.fields(config.optim.sh_degree)]
-    rows = {name: checkpoint.rows[name] for name in names}
+    # The stored configuration holds what was fitted to the capture, too.
+    rows = {spec.name: checkpoint.rows[spec.name] for spec in config.primitive.fields(config.optim.sh_degree)}
     model = SplatModel(config.primitive, rows, config.optim.sh_degree, config.render.filter2d, checkpoint.filter3d)
     return OpenedModel(model, {"provenance": {"step": checkpoint.step}}, checkpoint.step, checkpoint.path)
 
@@ -86,6 +87,13 @@ def moved_to(model: SplatModel, device: Any) -> SplatModel:
     """The model on another device."""
     filter3d = None if model.filter3d is None else model.filter3d.to(device)
     return replace(model, rows={name: table.to(device) for name, table in model.rows.items()}, filter3d=filter3d)
+
+
+def require_drawable(model: SplatModel, rasterizer: Rasterizer) -> None:
+    """UserError when ``rasterizer`` cannot draw this primitive with this filter."""
+    reason = rasterizer.supports(model.render_inputs(), RenderOptions(filter2d=model.filter2d), model.device)
+    if reason is not None:
+        raise UserError(f"rasterizer '{rasterizer.name}' cannot draw this {model.primitive.kind} model: {reason}")
 
 
 def _step(path: Path) -> int:

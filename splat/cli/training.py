@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from splat.cli.commands.train import layers_of, resumed_config
+from splat.cli.conversion import tell_training
 from splat.cli.main import version
 from splat.cli.parsing import UsageError
 from splat.cli.signals import GracefulStop
@@ -91,6 +92,8 @@ class TrainCommand:
         run = prepare(parts, run_dir, stream=stream, say=self._say, version=version(), commands=commands)
         with GracefulStop(commands) as stop:
             finished = self._drive(run, run_dir)
+            if finished.reason != "interrupted":
+                tell_training(parts, run_dir, self._say)
             if parts.config.output.report and finished.reason != "interrupted":
                 self._report(run_dir)
         if finished.reason == "interrupted":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import torch
 
 from splat.config.build import config_text, differences, effective, preset_config
@@ -71,6 +72,11 @@ def check_parts(config: TrainConfig) -> None:
     reason = config.densifier.blocked(config.primitive)
     if reason is not None:
         raise UserError(reason)
+    if config.render.filter3d and "filter3d" not in config.primitive.can:
+        raise UserError(
+            f"render.filter3d does not fit primitive '{config.primitive.kind}', which has no such filter; "
+            "turn one of them off"
+        )
     if not 0 <= config.optim.sh_degree <= 3:
         raise UserError(f"optim.sh_degree = {config.optim.sh_degree} does not fit: use 0, 1, 2 or 3")
 
@@ -94,7 +100,9 @@ def gather(config: TrainConfig, say: Say, *, checkpoint: Checkpoint | None = Non
     scene = open_capture(config, say)
     if not scene.train_indices:
         raise UserError(f"{scene.root}: no image is left to train on; loosen scene.test_every or the list files")
-    model = start_model(config, scene, device, say)
+    # In the configuration too: who rebuilds the model from a checkpoint must draw the same splats.
+    config = replace(config, primitive=config.primitive.fitted(typical_focal_px(scene)))
+    model = start_model(effective(config), scene, device, say)
     reason = rasterizer.supports(model.render_inputs(), RenderOptions(filter2d=model.filter2d), device)
     if reason is not None:
         raise UserError(f"rasterizer '{rasterizer.name}' cannot draw primitive '{config.primitive.kind}': {reason}")
@@ -107,8 +115,13 @@ def gather(config: TrainConfig, say: Say, *, checkpoint: Checkpoint | None = Non
     return Parts(config, scene, image_store(config, scene), device, rasterizer, state)
 
 
+def typical_focal_px(scene: Scene) -> float:
+    """Median over the training cameras, at the size they are trained at; fx and fy by their geometric mean."""
+    return float(np.median([np.sqrt(camera.K[0, 0] * camera.K[1, 1]) for camera in scene.train_cameras]))
+
+
 def start_model(config: TrainConfig, scene: Scene, device: torch.device, say: Say) -> SplatModel:
-    """One splat per point, at most ``max_splats``."""
+    """One splat per point, at most ``max_splats``; ``config`` is an effective one, its primitive fitted."""
     points = scene.points
     if config.max_splats is not None and len(points) > config.max_splats:
         say(f"starting from {config.max_splats:,} of {len(points):,} points, drawn at random (--max-splats)")
@@ -166,6 +179,7 @@ def loop_settings(config: TrainConfig) -> LoopSettings:
     """From an effective configuration."""
     return LoopSettings(
         steps=config.steps, seed=config.seed, ssim_weight=config.optim.ssim_weight,
+        detail_weight=config.optim.detail_weight, detail_levels=config.optim.detail_levels,
         sh_degree=config.optim.sh_degree, sh_every=config.optim.sh_every,
         background=BACKGROUNDS[config.optim.background], filter2d=config.render.filter2d,
         filter3d_every=config.render.filter3d_every if config.render.filter3d else 0,

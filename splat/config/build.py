@@ -88,7 +88,10 @@ def effective(config: TrainConfig) -> TrainConfig:
     if factor == 1.0:
         return config
     config = _stretched(config, factor, keys=STEP_VALUED)
-    return replace(config, densifier=config.densifier.rescaled(factor), schedule_steps=config.steps)
+    return replace(
+        config, primitive=config.primitive.rescaled(factor), densifier=config.densifier.rescaled(factor),
+        schedule_steps=config.steps,
+    )  # fmt: skip
 
 
 def family_table(family: str) -> Mapping[str, type]:
@@ -176,7 +179,7 @@ def _config(merged: Tables) -> TrainConfig:
     primitive_cls = _family_class("primitive", merged["primitive"]["kind"])
     tuned = {name: value for name, value in densifier_cls.start_settings.items()
              if name in {field.name for field in fields(primitive_cls)}}  # fmt: skip
-    primitive = _plugin("primitive", primitive_cls(**tuned), merged["primitive"], 1.0)
+    primitive = _plugin("primitive", primitive_cls(**tuned), merged["primitive"], stretch)
     config = TrainConfig(primitive=primitive, densifier=densifier, **top, **sections)
     unset = [key for key in STEP_VALUED if key.partition(".")[2] not in merged.get(key.partition(".")[0], {})]
     return _stretched(config, stretch, keys=unset)

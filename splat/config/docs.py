@@ -6,7 +6,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -25,22 +25,29 @@ class SettingDoc:
 
 @lru_cache
 def attribute_docs(cls: type) -> dict[str, str]:
-    """The string that stands below each annotated attribute of a class."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
+    """The string that stands below each annotated attribute of a class; what a class does not say, its bases do."""
     docs = {}
-    for item, following in pairwise(body):
-        if isinstance(item, ast.AnnAssign) and isinstance(following, ast.Expr):
-            text = getattr(following.value, "value", None)
-            if isinstance(text, str):
-                docs[item.target.id] = " ".join(text.split())
+    for body in _bodies(cls):
+        for item, following in pairwise(body):
+            if isinstance(item, ast.AnnAssign) and isinstance(following, ast.Expr):
+                text = getattr(following.value, "value", None)
+                if isinstance(text, str):
+                    docs[item.target.id] = " ".join(text.split())
     return docs
 
 
 @lru_cache
 def attribute_types(cls: type) -> dict[str, str]:
-    """The annotation of each attribute as it is written."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
-    return {item.target.id: ast.unparse(item.annotation) for item in body if isinstance(item, ast.AnnAssign)}
+    """The annotation of each attribute as it is written, those of bases included."""
+    annotated = (item for body in _bodies(cls) for item in body if isinstance(item, ast.AnnAssign))
+    return {item.target.id: ast.unparse(item.annotation) for item in annotated}
+
+
+def _bodies(cls: type) -> Iterator[list[ast.stmt]]:
+    """The statements of a dataclass and of its bases, the farthest base first."""
+    for base in reversed(cls.__mro__):
+        if is_dataclass(base):
+            yield ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
 
 
 def setting_docs(config: TrainConfig) -> Iterator[SettingDoc]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from splat.config.schema import TrainConfig
+from splat.losses.frequency import CACHE_BYTES
 from splat.scene.types import Scene
 from splat.train.frames import COARSE_CACHE_BYTES
 
@@ -49,12 +50,13 @@ def estimate_memory(config: TrainConfig, scene: Scene, *, cache_bytes: int) -> M
     floats = sum(prod(spec.shape) for spec in config.primitive.fields(config.optim.sh_degree))
     pixels = max(camera.width * camera.height for camera in scene.cameras)
     pictures = sum(camera.width * camera.height for camera in scene.cameras) * 3
+    masks = min(pictures // 3, CACHE_BYTES) if config.optim.detail_weight > 0 else 0
     reduced = sum(pictures // side**2 for side in (2, 4, 8) if side <= config.resolution.factor)
     return MemoryEstimate(
         splats=splats,
         rows=splats * floats * 4 * COPIES,
         step=pixels * BYTES_PER_PIXEL + splats * BYTES_PER_SPLAT_DRAWN,
-        images=min(pictures, cache_bytes) + min(reduced, COARSE_CACHE_BYTES),
+        images=min(pictures, cache_bytes) + min(reduced, COARSE_CACHE_BYTES) + masks,
     )
 
 

@@ -17,6 +17,10 @@ class OptimConfig:
 
     ssim_weight: float = 0.2
     """Weight of 1-SSIM in the loss; the rest is L1."""
+    detail_weight: float = 0.0
+    """Part of the L1 weight that counts only in smooth areas early and at edges late (GES: 0.5); 0 is off."""
+    detail_levels: int = 20
+    """Steps in which those areas change over the run; few are computed less often."""
     sh_degree: int = 3
     """Highest band of view-dependent colour, 0 to 3."""
     sh_every: int = 1000
@@ -27,6 +31,13 @@ class OptimConfig:
     """Adam's memory of gradients."""
     beta2: float = 0.999
     """Adam's memory of squared gradients."""
+
+    def __post_init__(self) -> None:
+        rest = 1 - self.ssim_weight
+        if not 0 <= self.detail_weight <= max(rest, 0):
+            raise ValueError(f"detail_weight = {self.detail_weight:g} does not fit: L1 has 0 to {rest:g} to give away")
+        if self.detail_levels < 2:
+            raise ValueError(f"detail_levels = {self.detail_levels} does not fit: early and late are 2 at least")
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,9 @@ class RenderConfig:
     """Where to train; auto takes a GPU when the rasterizer can use it."""
     threads: int = 0
     """CPU threads; 0 is one per core. Any number gives the same bits."""
-    filter2d: Literal["classic", "aa", "mip"] = "classic"
-    """Screen-space filter: classic (reference), aa (opacity compensated), mip (smaller and compensated)."""
+    filter2d: Literal["classic", "aa", "mip", "analytic"] = "classic"
+    """Screen-space filter: classic (reference), aa (opacity compensated), mip (smaller and compensated), analytic
+    (Gaussians integrated over each pixel; about half as fast)."""
     filter3d: bool = False
     """Mip 3D filter: no splat finer than the photographs could sample."""
     filter3d_every: int = 100
@@ -113,4 +125,4 @@ FAMILIES = ("primitive", "densifier")
 DERIVED = {"scene": frozenset({"seed", "allow_sfm", "on_message"})}
 """Fields that are not settings: filled in from elsewhere."""
 STEP_VALUED = ("optim.sh_every", "resolution.until")
-"""Settings that count steps and stretch with the run; densifiers stretch their own."""
+"""Settings that count steps and stretch with the run; plug-ins stretch their own."""

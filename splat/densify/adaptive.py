@@ -16,10 +16,9 @@ from splat.densify.protocol import (
     StepPlan,
     missing_abilities,
     refine_is_due,
-    stretched,
 )
 from splat.geometry.rng import keyed_generator
-from splat.model.primitive import Ability, Primitive
+from splat.model.primitive import Ability, Primitive, stretched
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
 from splat.render.types import SplatStats
@@ -39,6 +38,7 @@ class AdaptiveDensity:
     """The classic strategy. The screen-size prune of the reference is left out: there it never fires."""
 
     kind: ClassVar[str] = "adaptive"
+    purpose: ClassVar[str] = "the classic: clones and splits where the picture pulls, prunes what is faint"
     needs_abilities: ClassVar[frozenset[Ability]] = frozenset({"split", "opacities", "scales"})
     start_settings: ClassVar[Mapping[str, float]] = {}
 
@@ -84,7 +84,13 @@ class AdaptiveDensity:
         )
 
     def blocked(self, primitive: Primitive) -> str | None:
-        return missing_abilities(self.kind, self.needs_abilities, primitive)
+        missing = missing_abilities(self.kind, self.needs_abilities, primitive)
+        if missing is None and primitive.most_pieces is not None and self.children > primitive.most_pieces:
+            return (
+                f"densifier '{self.kind}' splits into {self.children} children, "
+                f"'{primitive.kind}' splats make {primitive.most_pieces} at most"
+            )
+        return missing
 
     def start(self, model: SplatModel) -> DensifyState:
         def zeros() -> Tensor:

@@ -17,11 +17,10 @@ from splat.densify.protocol import (
     StepPlan,
     missing_abilities,
     refine_is_due,
-    stretched,
 )
 from splat.geometry.rng import keyed_generator
 from splat.model.activations import sigmoid
-from splat.model.primitive import Ability, Primitive
+from splat.model.primitive import Ability, Primitive, stretched
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
 from splat.render.types import SplatStats
@@ -37,6 +36,7 @@ class Mcmc:
     """Kheradmand et al. 2024. Needs no screen statistics, and grows steadily to a fixed number of splats."""
 
     kind: ClassVar[str] = "mcmc"
+    purpose: ClassVar[str] = "moves dead splats onto live ones and explores by noise: a fixed number"
     needs_abilities: ClassVar[frozenset[Ability]] = frozenset({"opacities", "scales", "covariance"})
     start_settings: ClassVar[Mapping[str, float]] = MappingProxyType(
         {"init_opacity": 0.5, "init_scale": 0.1, "lr_opacities": 0.05}
@@ -141,11 +141,10 @@ class Mcmc:
         drawn = torch.bincount(parents, minlength=model.count)  # [N] copies besides the parent itself
         touched = (drawn[source] > 0).nonzero().squeeze(1)  # [R] rows of the new table
         origin = source[touched]
-        opacities, scales = parts.relocated_shape(
-            model.opacities.detach()[origin], model.scales.detach()[origin], drawn[origin] + 1,
-            min_opacity=self.min_opacity,
-        )  # fmt: skip
-        raw = model.primitive.with_opacities(opacities) | model.primitive.with_scales(scales)
+        opacities, factors = parts.relocated_shape(
+            model.opacities.detach()[origin], drawn[origin] + 1, min_opacity=self.min_opacity
+        )
+        raw = model.primitive.with_opacities(opacities) | model.primitive.resized(model.rows, origin, factors)
         fresh = torch.zeros(source.shape[0], dtype=torch.bool, device=source.device)
         fresh[touched] = True
         return RowEdit(source, model.count, {name: (touched, new) for name, new in raw.items()}, fresh, reason=reason)

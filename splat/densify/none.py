@@ -21,6 +21,7 @@ class Frozen:
     """Keeps every row."""
 
     kind: ClassVar[str] = "none"
+    purpose: ClassVar[str] = "keeps every row: trains the splats it starts from"
     needs_abilities: ClassVar[frozenset[Ability]] = frozenset()
     start_settings: ClassVar[Mapping[str, float]] = {}
 

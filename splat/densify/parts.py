@@ -79,14 +79,15 @@ def shared_opacity(opacities: Tensor, copies: Tensor | int) -> Tensor:
     return -torch.expm1(torch.log1p(-opacities) / copies)
 
 
-def relocated_shape(opacities: Tensor, scales: Tensor, copies: Tensor, *, min_opacity: float) -> tuple[Tensor, Tensor]:
-    """Opacity [R] and scales [R,3] of each of ``copies [R]`` splats that replace one (Kheradmand et al. 2024, eq. 9).
+def relocated_shape(opacities: Tensor, copies: Tensor, *, min_opacity: float) -> tuple[Tensor, Tensor]:
+    """Opacity [R] and factor of the size [R] (float64) of each of ``copies [R]`` splats that replace one
+    (Kheradmand et al. 2024, eq. 9). The factor is that of Gaussians; other kernels take it as a good guess.
 
     The double sum of the paper, sum_{i=1..N} sum_{k<i} C(i-1,k) (-1)^k o^(k+1) / sqrt(k+1), is summed over i first
     (sum_i C(i-1,k) = C(N,k+1)), which leaves sum_{k=1..N} C(N,k) (-1)^(k+1) o^k / sqrt(k). In float64, because
     the terms alternate and grow to 1e4 at 51 copies.
     """
-    copies = copies.clamp(1, MAX_COPIES)
+    dtype, copies = opacities.dtype, copies.clamp(1, MAX_COPIES)
     opacities = opacities.double().clamp(0, _OPACITY_BELOW_ONE)
     shared = shared_opacity(opacities, copies).clamp(min_opacity, _OPACITY_BELOW_ONE)
     coefficients = _relocation_coefficients().to(opacities.device)[copies - 1]  # [R, MAX_COPIES]
@@ -94,8 +95,7 @@ def relocated_shape(opacities: Tensor, scales: Tensor, copies: Tensor, *, min_op
     for k in range(int(copies.max()) if copies.numel() else 0):
         power = power * shared
         denominator = denominator + coefficients[:, k] * power
-    ratio = opacities / denominator
-    return shared.to(scales.dtype), (scales.double() * ratio[:, None]).to(scales.dtype)
+    return shared.to(dtype), opacities / denominator
 
 
 @lru_cache(maxsize=1)

@@ -69,6 +69,8 @@ class Densifier(Protocol):
     """
 
     kind: ClassVar[str]
+    purpose: ClassVar[str]
+    """One line for ``--help``: what it does, and when to take it."""
     needs_abilities: ClassVar[frozenset[Ability]]
     """Parts of the primitive protocol it cannot work without."""
     start_settings: ClassVar[Mapping[str, float]]
@@ -121,8 +123,3 @@ def missing_abilities(kind: str, needed: frozenset[Ability], primitive: Primitiv
 def refine_is_due(step: int, *, start: int, stop: int, every: int) -> bool:
     """Strictly inside (start, stop), on the grid (reference: 600, 700 ... 14 900)."""
     return start < step < stop and step % every == 0
-
-
-def stretched(steps: int, factor: float, *, at_least: int = 1) -> int:
-    """A schedule number times ``factor``, rounded; never below ``at_least`` (nor raised above what it was)."""
-    return max(round(steps * factor), min(at_least, steps))

@@ -91,7 +91,7 @@ def evaluate_views(
         masked += frame.mask is not None
         if save_dir is not None:
             save_views(Path(save_dir), stems[i], image, frame)
-    return Evaluation(scores, **_means(scores), protocol=_protocol(protocol or {}, len(cameras), masked, lpips))
+    return Evaluation(scores, **_means(scores), protocol=_protocol(protocol or {}, model, len(cameras), masked, lpips))
 
 
 def score_view(
@@ -169,9 +169,11 @@ def _masked_pair(image: Tensor, truth: Tensor, mask: np.ndarray | None) -> tuple
     return weights * image + (1 - weights) * truth, truth
 
 
-def _protocol(given: dict[str, str], views: int, masked: int, lpips: LpipsMetric) -> dict[str, str]:
+def _protocol(given: dict[str, str], model: SplatModel, views: int, masked: int, lpips: LpipsMetric) -> dict[str, str]:
     return {
         **{key: str(value) for key, value in given.items()},
+        "primitive": model.primitive.kind,
+        "filter2d": model.filter2d + ("" if model.filter3d is None else ", and the Mip 3D filter"),
         "views": str(views),
         "psnr": "mean over views of the PSNR over pixels; float render clamped to [0,1]; capped at 100 dB",
         "ssim": "11x11 Gaussian window, sigma 1.5 px, zero (same) padding, mean over channels",

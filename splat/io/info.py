@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from splat.io.formats import model_file, read_model
+from splat.model.filter2d import FILTERS_2D
+from splat.model.gaussian_family import GAUSSIAN_FIELDS
+from splat.model.primitive import FieldSpec, Primitive
 from splat.model.splat_model import SplatModel
 
 OPACITY_CUT = 1 / 255  # fainter splats never pass the blending cut, so they are never drawn
@@ -65,6 +69,12 @@ class FileInfo:
     up_axis: list[float] | None
     provenance: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    own_fields: dict[str, Histogram] = field(default_factory=dict)
+    """What this primitive has beyond plain Gaussians, one number per splat: activated, or its log10 where so named."""
+    own_tables: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """The same for fields with more numbers per splat: their shape."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the primitive that differ from their defaults."""
 
     def to_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -72,16 +82,22 @@ class FileInfo:
 
     def text(self) -> str:
         """A page for the terminal."""
-        filters = {"classic": "off", "aa": "compensated 2D filter", "mip": "Mip-Splatting 2D filter"}
+        row = FILTERS_2D[self.filter2d]
+        filter2d = f"off ({self.filter2d})" if row.render_mode == "default" else f"{self.filter2d}: {row.purpose}"
+        shapes = {name: " x ".join(map(str, shape)) for name, shape in self.own_tables.items()}
+        changed = ", ".join(f"{name} = {value}" for name, value in self.settings.items())
         lines = [
             ("file", self.path),
             ("format", f"{self.format}, {self.size_bytes:,} bytes, {self.bytes_per_splat:.1f} per splat"),
             ("splats", f"{self.splats:,} ({self.primitive}), SH degree {self.sh_degree}"),
-            ("anti-aliasing", filters[self.filter2d] + (", 3D filter" if self.has_filter3d else "")),
+            ("anti-aliasing", filter2d + (", and the Mip 3D filter" if self.has_filter3d else "")),
             ("box", _box_text(self.box)),
             ("box 1-99 %", _box_text(self.box_98)),
             ("opacity", _histogram_text(self.opacity, "{:.2f}")),
             ("size, log10", _histogram_text(self.log10_scale, "{:.1f}")),
+            *((name, f"{shape} numbers per splat") for name, shape in shapes.items()),
+            *((name, _histogram_text(values, "{:.2f}")) for name, values in self.own_fields.items()),
+            *([("settings", changed)] if changed else []),
             ("looks wrong", self._wrong_text()),
             ("frame", self.frame + (f", up is {_vector(self.up_axis)}" if self.up_axis else "")),
             *((f"  {key}", str(value)) for key, value in sorted(self.provenance.items())),
@@ -103,7 +119,8 @@ def describe(path: str | Path) -> FileInfo:
     loaded = read_model(file)
     model, header = loaded.model, loaded.header
     size = file.stat().st_size
-    means, opacities, largest, finite = _finite_values(model)
+    finite = _finite_rows(model)
+    means, opacities, largest = _drawn_values(model, finite)
     low, high = (np.percentile(means, (1, 99), axis=0) if len(means) else np.zeros((2, 3))).astype(float)
     diagonal = float(np.linalg.norm(high - low))
     return FileInfo(
@@ -128,6 +145,9 @@ def describe(path: str | Path) -> FileInfo:
         up_axis=header.get("up_axis"),
         provenance=dict(header.get("provenance") or {}),
         warnings=tuple(header["warnings"]),
+        own_fields=_own_fields(model, finite),
+        own_tables={spec.name: tuple(spec.shape) for spec in _own_specs(model) if spec.shape},
+        settings=_changed_settings(model.primitive),
     )
 
 
@@ -154,17 +174,50 @@ def _floater_cell(low: np.ndarray, high: np.ndarray, count: int) -> float:
     return max(float(np.linalg.norm(size)) / FLOATER_CELLS, spacing)
 
 
-def _finite_values(model: SplatModel) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Means, opacities and largest scales as drawn (3D filter included) of the finite rows, and which [N] those are."""
-    finite = np.ones(model.count, bool)
+def _finite_rows(model: SplatModel) -> torch.Tensor:  # [N] bool
+    finite = torch.ones(model.count, dtype=torch.bool)
     for table in model.rows.values():
-        values = table.detach().cpu().numpy()
-        finite &= np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-    gaussians = model.primitive.gaussian_rows(model.rows, filter3d=model.filter3d)
-    means = gaussians["means"].cpu().numpy()[finite].astype(np.float64)
-    opacities = gaussians["logit_opacities"].sigmoid().cpu().numpy()[finite]
-    scales = gaussians["log_scales"].exp().cpu().numpy()[finite]
-    return means, opacities, scales.max(axis=1, initial=0.0), finite
+        finite &= torch.isfinite(table.detach().cpu().reshape(model.count, math.prod(table.shape[1:]))).all(1)
+    return finite
+
+
+def _drawn_values(model: SplatModel, finite: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means, opacities and largest scales as drawn (3D filter included) of the finite rows.
+
+    Only these are converted: the conversion of another primitive need not take NaN.
+    """
+    rows = {name: table.detach()[finite] for name, table in model.rows.items()}
+    gaussians = model.primitive.gaussian_rows(rows, filter3d=None if model.filter3d is None else model.filter3d[finite])
+    means = gaussians["means"].cpu().numpy().astype(np.float64)
+    opacities = gaussians["logit_opacities"].sigmoid().cpu().numpy()
+    return means, opacities, gaussians["log_scales"].exp().cpu().numpy().max(axis=1, initial=0.0)
+
+
+def _own_specs(model: SplatModel) -> list[FieldSpec]:
+    return [spec for spec in model.primitive.fields(model.sh_degree) if spec.name not in GAUSSIAN_FIELDS]
+
+
+def _own_fields(model: SplatModel, finite: torch.Tensor) -> dict[str, Histogram]:
+    """Histograms of the fields with one number per splat that plain Gaussians do not have."""
+    shown = {}
+    for spec in _own_specs(model):
+        if spec.shape:
+            continue
+        values = model.rows[spec.name].detach().cpu()[finite].numpy()
+        name = spec.name.removeprefix("log_").removeprefix("logit_")
+        if spec.activation == "exp":  # rows hold natural logarithms
+            shown[f"{name}, log10"] = _histogram(values / math.log(10))
+        elif spec.activation == "sigmoid":
+            shown[name] = _histogram(1 / (1 + np.exp(-values.astype(np.float64))), 0.0, 1.0)
+        else:
+            shown[name] = _histogram(values)
+    return shown
+
+
+def _changed_settings(primitive: Primitive) -> dict[str, Any]:
+    usual = type(primitive)()
+    return {item.name: getattr(primitive, item.name) for item in fields(primitive)
+            if getattr(primitive, item.name) != getattr(usual, item.name)}  # fmt: skip
 
 
 def _histogram(values: np.ndarray, low: float | None = None, high: float | None = None) -> Histogram:

@@ -11,13 +11,13 @@ import torch
 
 from splat.errors import UserError
 from splat.io.tensors import load_tensors, save_tensors
+from splat.model.filter2d import FILTERS_2D
 from splat.model.primitive import Primitive
 from splat.model.splat_model import SplatModel
 
 FORMAT = "splat-model"
 VERSION = 1
 """Raised whenever an older reader would misread the file."""
-FILTERS_2D = ("classic", "aa", "mip")
 _ROW = "rows."
 
 
@@ -47,7 +47,7 @@ def read_native(path: str | Path) -> tuple[SplatModel, dict[str, Any]]:
     sh_degree, filter2d = header.get("sh_degree"), header.get("filter2d", "classic")
     if sh_degree not in (0, 1, 2, 3):
         raise UserError(f"{path}: SH degree {sh_degree!r} is not 0, 1, 2 or 3")
-    if filter2d not in FILTERS_2D:
+    if not isinstance(filter2d, str) or filter2d not in FILTERS_2D:
         raise UserError(f"{path}: 2D filter {filter2d!r} is not known; choices: {', '.join(FILTERS_2D)}")
     rows = {name[len(_ROW) :]: table for name, table in tensors.items() if name.startswith(_ROW)}
     filter3d = tensors.get("filter3d")
@@ -75,18 +75,30 @@ def _primitive(path: Path, header: dict[str, Any]) -> Primitive:
     if not isinstance(kind, str) or kind not in PRIMITIVES:
         raise UserError(f"{path}: primitive {kind!r} is not known here; choices: {', '.join(sorted(PRIMITIVES))}")
     cls = PRIMITIVES[kind]
-    known = [field.name for field in fields(cls)]
+    known = {field.name: field.default for field in fields(cls)}
     if not isinstance(settings, dict):
         raise UserError(f"{path}: the settings of primitive {kind!r} are not an object")
-    for name in settings:
+    for name, value in settings.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known) or 'none'}"
             raise UserError(f"{path}: primitive {kind!r} has no setting {name!r}{hint}")
+        if not _is_like(value, known[name]):
+            raise UserError(f"{path}: setting {name!r} of primitive {kind!r} is {value!r}, not like {known[name]!r}")
     try:
         return cls(**settings)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: the settings of primitive {kind!r} are wrong: {error}") from error
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a setting is of its default's sort; what may be None says nothing about the rest."""
+    if value is None or default is None:
+        return True
+    if isinstance(value, bool) or isinstance(default, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    number = int | float
+    return isinstance(value, type(default)) or (isinstance(value, number) and isinstance(default, number))
 
 
 def _check_rows(
@@ -96,6 +108,8 @@ def _check_rows(
     missing = [spec.name for spec in specs if spec.name not in rows]
     if missing:
         raise UserError(f"{path}: the rows of primitive {primitive.kind!r} miss {', '.join(missing)}")
+    if filter3d is not None and "filter3d" not in primitive.can:
+        raise UserError(f"{path}: holds a Mip 3D filter, which primitive {primitive.kind!r} does not take")
     counts = {name: len(table) if table.ndim else -1 for name, table in rows.items()}
     if filter3d is not None:
         counts["filter3d"] = len(filter3d) if filter3d.ndim == 1 else -1
@@ -104,4 +118,7 @@ def _check_rows(
     for spec in specs:
         shape = tuple(rows[spec.name].shape[1:])
         if shape != tuple(spec.shape) or not rows[spec.name].is_floating_point():
-            raise UserError(f"{path}: field {spec.name!r} is {shape} per row, SH degree {sh_degree} needs {spec.shape}")
+            raise UserError(
+                f"{path}: field {spec.name!r} is {shape} per row; primitive {primitive.kind!r} with these settings and "
+                f"SH degree {sh_degree} needs {spec.shape}"
+            )

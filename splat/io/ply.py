@@ -5,8 +5,8 @@ Columns: x y z nx ny nz f_dc_0..2 f_rest_0..(3(K-1)-1) opacity scale_0..2 rot_0.
 logarithm, rotation a quaternion with w first and any length.
 
 Header comments follow Brush and splat-transform: ``Vertical axis: x y z``, ``SH degree: 3`` and
-``SplatRenderMode: default|mip`` (mip: the viewer must compensate opacity for its 2D filter). A PLY cannot say
-which compensated filter it was, so ``SplatFilter2d: classic|aa|mip`` of our own says that too.
+``SplatRenderMode: default|mip`` (mip: the viewer must compensate opacity for its 2D filter). That cannot say
+which filter it was, so ``SplatFilter2d`` of our own names the mode itself (``splat.model.filter2d``).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from torch import Tensor
 
 from splat.errors import UserError
 from splat.io.atomic import atomic_path
+from splat.model.filter2d import FILTERS_2D
 from splat.model.splat_model import SplatModel
 
 ROWS_PER_WRITE = 65_536  # 16 MB of columns in memory at SH degree 3
-RENDER_MODES = {"classic": "default", "aa": "mip", "mip": "mip"}
 _REST_DEGREES = {0: 0, 9: 1, 24: 2, 45: 3}
 _REQUIRED = [
     *("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
@@ -90,6 +90,8 @@ def read_ply(path: str | Path) -> tuple[SplatModel, dict[str, Any]]:
     table, warnings = _clean(path, table)
     rows = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in table.items()}
     facts = read_comments(comments)
+    if (unknown := facts.pop("unknown_filter2d", None)) is not None:
+        warnings.append(f"{path}: 2D filter {unknown!r} is not known here; {facts['filter2d']} is the closest it names")
     model = SplatModel(PRIMITIVES["gaussian"](), rows, sh_degree, facts.pop("filter2d"))
     header = {"format": "ply", "primitive": "gaussian", "sh_degree": sh_degree, "filter2d": model.filter2d}
     return model, {**header, **facts, "comments": comments, "warnings": warnings}
@@ -101,7 +103,7 @@ def header_comments(model: SplatModel, header: dict[str, Any]) -> list[str]:
     if header.get("up_axis") is not None:
         lines.append("Vertical axis: " + " ".join(f"{float(v):.6g}" for v in header["up_axis"]))
     lines.append(f"SH degree: {model.sh_degree}")
-    lines.append(f"SplatRenderMode: {RENDER_MODES[model.filter2d]}")
+    lines.append(f"SplatRenderMode: {FILTERS_2D[model.filter2d].render_mode}")
     lines.append(f"SplatFilter2d: {model.filter2d}")
     if model.primitive.kind != "gaussian":
         lines.append(f"Converted from: {model.primitive.kind} ({model.primitive.export})")
@@ -110,15 +112,19 @@ def header_comments(model: SplatModel, header: dict[str, Any]) -> list[str]:
 
 
 def read_comments(comments: list[str]) -> dict[str, Any]:
-    """``filter2d``, ``up_axis`` and ``provenance`` from header comments, ours or others'."""
+    """``filter2d``, ``up_axis`` and ``provenance`` from header comments, ours or others'.
+
+    ``unknown_filter2d`` holds a mode of our own that a later version wrote."""
     facts: dict[str, Any] = {"filter2d": "classic", "provenance": {}}
     own_filter = None
     for comment in comments:
         key, separator, value = (part.strip() for part in comment.partition(":"))
         if key == "SplatRenderMode":
             facts["filter2d"] = "aa" if value == "mip" else "classic"
-        elif key == "SplatFilter2d" and value in RENDER_MODES:
+        elif key == "SplatFilter2d" and value in FILTERS_2D:
             own_filter = value
+        elif key == "SplatFilter2d":
+            facts["unknown_filter2d"] = value
         elif comment.split() == ["antialiased", "1"]:  # Postshot
             facts["filter2d"] = "aa"
         elif key == "Vertical axis":

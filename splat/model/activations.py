@@ -20,3 +20,9 @@ def sigmoid(logits: Tensor) -> Tensor:
 def logit(values: Tensor) -> Tensor:
     """Inverse of ``sigmoid`` inside (0, 1)."""
     return values.log() - (-values).log1p()
+
+
+def tanh(values: Tensor) -> Tensor:
+    """(exp(2x) - 1) / (exp(2x) + 1)."""
+    grown = (2 * values.clamp(-_FLAT / 2, _FLAT / 2)).expm1()
+    return grown / (grown + 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from splat.model.render_inputs import RenderInputs
+from splat.model.row_edit import RowEdit
 
 Rows = Mapping[str, Tensor]
 """Raw parameters by field name; every tensor has one row per splat."""
 
-Ability = Literal["split", "opacities", "scales", "covariance"]
-"""Optional parts of the protocol that densifiers build on: ``split``, ``with_opacities``, ``with_scales`` and
-``covariance_product``."""
+Ability = Literal["split", "opacities", "scales", "covariance", "filter3d", "sharpness"]
+"""Optional parts of the protocol that others build on: ``split``, ``with_opacities``, ``resized``,
+``covariance_product``, a ``filter3d`` that is drawn, and ``sharpness(rows) -> [N]`` (the activated factor that turns
+distance from the border into opacity; only primitives with a border have one)."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,22 @@ class Primitive(Protocol):
     """A frozen dataclass: fields are its settings, methods its behaviour. Holds no rows."""
 
     kind: ClassVar[str]
+    purpose: ClassVar[str]
+    """One line for ``--help``: what it is for, and what it costs."""
     export: ClassVar[Literal["exact", "lossy"]]
     """Whether ``gaussian_rows`` draws the same picture."""
     can: ClassVar[frozenset[Ability]]
     """Which optional parts work for this primitive; a densifier that needs more says so before training."""
+
+    @property
+    def pieces(self) -> int:
+        """Into how many rows one splits, where the densifier has no number of its own."""
+        ...
+
+    @property
+    def most_pieces(self) -> int | None:
+        """The largest number ``split`` makes; None = any."""
+        ...
 
     def fields(self, sh_degree: int) -> tuple[FieldSpec, ...]: ...
 
@@ -57,7 +71,8 @@ class Primitive(Protocol):
         ...
 
     def scales(self, rows: Rows) -> Tensor:
-        """Activated standard deviations [N,3], world units."""
+        """Activated sizes [N,3], world units: standard deviations along the splat's axes (or the world's, where it
+        has no axes)."""
         ...
 
     def covariance_product(self, rows: Rows, vectors: Tensor) -> Tensor:
@@ -65,16 +80,17 @@ class Primitive(Protocol):
         ...
 
     def split(self, rows: Rows, parents: Tensor, *, children: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Raw values of ``children`` rows per parent (the fields that differ), ordered child-major:
-        all first children, then all second ones. Centres are drawn from the parent, sizes divided by 0.8*children."""
+        """Raw values of ``children`` smaller rows per parent (the fields that differ), ordered child-major:
+        all first children, then all second ones. Where they lie and how small they are is the primitive's rule."""
         ...
 
     def with_opacities(self, opacities: Tensor) -> dict[str, Tensor]:
         """Raw field values for activated ``opacities [R]``."""
         ...
 
-    def with_scales(self, scales: Tensor) -> dict[str, Tensor]:
-        """Raw field values for activated ``scales [R,3]``."""
+    def resized(self, rows: Rows, which: Tensor, factors: Tensor) -> dict[str, Tensor]:
+        """Raw values of rows ``which [R]`` with their size times ``factors [R]`` (the fields that differ): the same
+        picture of the splat, larger or smaller about its centre."""
         ...
 
     def transformed(self, rows: Rows, similarity: Tensor) -> dict[str, Tensor]:
@@ -84,3 +100,25 @@ class Primitive(Protocol):
     def gaussian_rows(self, rows: Rows, *, filter3d: Tensor | None = None) -> dict[str, Tensor]:
         """Plain 3DGS rows (means, quats, log_scales, logit_opacities, sh0, sh_rest); the Mip 3D filter is folded in."""
         ...
+
+    def regularizer(self, rows: Rows) -> Tensor | None:
+        """A term to add to the loss (differentiable, scalar)."""
+        ...
+
+    def upkeep(self, rows: Rows, step: int) -> Iterator[RowEdit]:
+        """Edits due after optimizer step ``step``, before the densifier's."""
+        ...
+
+    def rescaled(self, factor: float) -> Primitive:
+        """The same settings with their schedule stretched by ``factor``."""
+        ...
+
+    def fitted(self, focal_px: float) -> Primitive:
+        """The same settings with those filled in that depend on the capture: ``focal_px`` is its typical focal
+        length at the size of training."""
+        ...
+
+
+def stretched(steps: int, factor: float, *, at_least: int = 1) -> int:
+    """A schedule number times ``factor``, rounded; never below ``at_least`` (nor raised above what it was)."""
+    return max(round(steps * factor), min(at_least, steps))

@@ -16,7 +16,7 @@ from typing import Any
 
 from splat.errors import UserError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 BUILD_CUDA = (
     "build it with 'pip install .' in the source tree where nvcc is on PATH, or with "
     "'SPLAT_CUDA_WHEELS=1 pip install .' (fetches NVIDIA's compiler from PyPI)"

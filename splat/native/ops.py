@@ -97,9 +97,7 @@ def knn_mean_sq_dist(points: Tensor, k: int = 3) -> Tensor:  # [N,3] -> [N]
     elif count:
         with backend.on(points.device):
             scratch, _kept = backend.scratch(backend.lib.splat_cuda_knn_scratch(count), points.device)
-            backend.check(
-                backend.lib.splat_cuda_knn(count, *addresses, scratch, backend.stream(points.device)), "knn"
-            )
+            backend.check(backend.lib.splat_cuda_knn(count, *addresses, scratch, backend.stream(points.device)), "knn")
     return out
 
 
@@ -139,21 +137,22 @@ def _morton_order(means: Tensor) -> Tensor:  # [N,3] -> [N]
 
 
 def photometric(
-    color: Tensor, target: Tensor, mask: Tensor | None, *, ssim_weight: float, grad: Tensor | None, scratch: Tensor
-) -> tuple[float, float, float] | tuple[Tensor, Tensor, Tensor]:
+    color: Tensor, target: Tensor, mask: Tensor | None, *, l1_weights: Tensor | None = None, ssim_weight: float,
+    grad: Tensor | None, scratch: Tensor,
+) -> tuple[float, float, float] | tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Planar ``color [3,H,W]`` against uint8 ``target [H,W,3]``: (total, l1, ssim); fills ``grad [3,H,W]``.
 
+    ``l1_weights [H,W]`` (dtype of ``color``) are factors on the L1 within ``total``; ``l1`` itself is without them.
     On CUDA the three are tensors (0-dim, float64, on the device): nothing waits for them.
     """
-    for name, tensor in (("target", target), ("mask", mask), ("grad", grad)):
+    for name, tensor in (("target", target), ("mask", mask), ("l1_weights", l1_weights), ("grad", grad)):
         if tensor is not None and tensor.device != color.device:
             raise ValueError(f"{name} is on {tensor.device}, the picture on {color.device}")
     backend = backend_of(color.device)
     _, height, width = color.shape
     code = backend.dtype_code(color.dtype)
-    pictures = width, height, backend.pointer(color), backend.pointer(target, "uint8_t *"), backend.pointer(
-        mask, "uint8_t *"
-    )
+    truth = backend.pointer(target, "uint8_t *"), backend.pointer(mask, "uint8_t *"), backend.pointer(l1_weights)
+    pictures = width, height, backend.pointer(color), *truth
     if not backend.is_cuda:
         sums = backend.ffi.new("double[3]")
         status = backend.lib.splat_cpu_photometric(

@@ -11,14 +11,25 @@ from torch import Tensor
 from splat.model.render_inputs import RenderInputs
 from splat.native import cuda
 from splat.native.backend import Backend, backend_of
-from splat.native.library import NativeLibraryError, cpu_library
+from splat.native.library import NativeLibrary, NativeLibraryError, cpu_library, cuda_library
 from splat.render.capacity import CapacityBook
+from splat.render.footprints import FOOTPRINTS, check_tables, misfit
 from splat.render.native_cpu import CpuView
 from splat.render.native_cuda import ADAM_FIELDS, CudaView
-from splat.render.native_view import BACKWARD_BITS, FORWARD_BITS, SLOT, ImageGrads, NativeView, RowGrads
+from splat.render.native_view import (
+    BACKWARD_BITS,
+    FORWARD_BITS,
+    SHAPES,
+    ImageGrads,
+    NativeView,
+    RowGrads,
+    footprint_name,
+)
 from splat.render.types import FORWARD_STATS, CameraBatch, RenderOptions, RenderOutput, RowUpdate, SplatStats
 
 ROW_FIELDS = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest", "features")
+TABLES = (*ROW_FIELDS, *(f"shape {i}" for i in range(SHAPES)))
+"""What autograd sees of the rows, in its order."""
 
 
 @dataclass(eq=False)
@@ -28,8 +39,8 @@ class _Call:
     backend: Backend
     cameras: CameraBatch  # on the host
     options: RenderOptions
-    filter3d: Tensor | None
-    kind: str
+    inputs: RenderInputs
+    """As given: its tensors are those autograd sees, everything else of it is meant."""
     stats: SplatStats
     capacities: CapacityBook
     update: RowUpdate | None = None
@@ -48,19 +59,18 @@ class NativeRasterizer:
         kind = torch.device(device).type
         if kind not in ("cpu", "cuda"):
             return f"the native rasterizer draws on CPUs and NVIDIA GPUs, not on '{kind}'"
-        if inputs.kind != "gaussian":
-            return f"the native rasterizer has no footprint {inputs.kind!r}; it has: gaussian"
-        if kind == "cuda":
-            return _no_cuda(inputs)
+        if kind == "cuda" and (reason := _no_cuda(inputs)) is not None:
+            return reason
         try:
-            cpu_library()
+            library = cpu_library() if kind == "cpu" else cuda_library()
         except NativeLibraryError as error:
             return str(error)
-        return None
+        return _unfit(library, inputs, options)
 
     def can_update(self, inputs: RenderInputs) -> bool:
-        return inputs.features is None and all(getattr(inputs, name).is_contiguous() for name in ADAM_FIELDS) and (
-            backend_of(inputs.means.device).is_cuda
+        plain = inputs.features is None and not inputs.shape
+        return plain and backend_of(inputs.means.device).is_cuda and (
+            all(getattr(inputs, name).is_contiguous() for name in ADAM_FIELDS)
         )
 
     def render(
@@ -73,15 +83,27 @@ class NativeRasterizer:
         backend = backend_of(inputs.means.device)
         backend.dtype_code(inputs.means.dtype)
         host = CameraBatch(*cameras.on_host(), cameras.width, cameras.height)
-        call = _Call(backend, host, options, inputs.filter3d, inputs.kind, SplatStats(), self._capacities, update)
+        call = _Call(backend, host, options, inputs, SplatStats(), self._capacities, update)
         background = options.background
         if background is None:
             background = torch.zeros(3, dtype=inputs.means.dtype, device=inputs.means.device)
-        rows = [getattr(inputs, name) for name in ROW_FIELDS]
+        rows = [*(getattr(inputs, name) for name in ROW_FIELDS), *inputs.shape]
+        rows += [None] * (len(TABLES) - len(rows))
         color, alpha, expected, median, features, top_id = _Render.apply(
             call, *rows, background, cameras.camera_from_world
         )
         return RenderOutput(color, alpha, expected, median, features, top_id, call.stats)
+
+
+def _unfit(library: NativeLibrary, inputs: RenderInputs, options: RenderOptions) -> str | None:
+    """Why these splats cannot be drawn with these options."""
+    reason = misfit(inputs, options.filter2d)
+    if reason is not None:
+        return reason
+    if library.lib.splat_footprint(footprint_name(inputs.kind, options.filter2d).encode()) < 0:
+        known = library.ffi.string(library.lib.splat_footprints()).decode().replace(" ", ", ")
+        return f"the native library has no footprint for '{inputs.kind}' splats; it has: {known}"
+    return None
 
 
 def _no_cuda(inputs: RenderInputs) -> str | None:
@@ -97,15 +119,13 @@ def _no_cuda(inputs: RenderInputs) -> str | None:
 
 
 def _check(inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -> None:
-    n, dtype, device = inputs.count, inputs.means.dtype, inputs.means.device
-    tails = {"means": (3,), "quats": (4,), "log_scales": (3,), "logit_opacities": (), "sh0": (3,)}
-    for name, tail in tails.items():
-        tensor = getattr(inputs, name)
-        if tuple(tensor.shape) != (n, *tail) or tensor.dtype != dtype:
-            raise ValueError(f"{name} must be {[n, *tail]} {dtype}, got {list(tensor.shape)} {tensor.dtype}")
-    if inputs.sh_rest.ndim != 3 or inputs.sh_rest.shape[1] not in (0, 3, 8, 15):
-        raise ValueError(f"sh_rest must be [N,K-1,3] with K in 1, 4, 9, 16, got {list(inputs.sh_rest.shape)}")
+    reason = misfit(inputs, options.filter2d)
+    if reason is not None:
+        raise ValueError(reason)
+    check_tables(inputs)
+    device = inputs.means.device
     everything = {name: getattr(inputs, name) for name in (*ROW_FIELDS, "filter3d")}
+    everything |= dict(zip(FOOTPRINTS[inputs.kind].shape, inputs.shape, strict=True))
     everything |= {"background": options.background, "pixel_weights": options.pixel_weights}
     for name, tensor in everything.items():
         if tensor is not None and tensor.device != device:
@@ -115,6 +135,8 @@ def _check(inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions) -
         raise ValueError(f"pixel_weights must be [C,M,{cameras.height},{cameras.width}], got {list(weights.shape)}")
     if weights is None and any(name.startswith("weighted_") or name == "texgrad" for name in options.stats):
         raise ValueError("the weighted_* and texgrad statistics need RenderOptions.pixel_weights")
+    if "shape_grad" in options.stats and (not inputs.shape or inputs.shape[-1].ndim != 1):
+        raise ValueError(f"the shape_grad statistic needs a shape table [N] as the last, '{inputs.kind}' have none")
     if cameras.K.requires_grad:
         raise ValueError("gradients of the intrinsics are not computed; detach CameraBatch.K")
 
@@ -126,8 +148,13 @@ class _Render(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         dtype = rows[0].dtype
         plain = [None if t is None else t.detach().contiguous() for t in rows]
-        filter3d = None if call.filter3d is None else call.filter3d.detach().to(dtype).contiguous()
-        inputs = RenderInputs(*plain, filter3d=filter3d, kind=call.kind)
+        filter3d = call.inputs.filter3d
+        filter3d = None if filter3d is None else filter3d.detach().to(dtype).contiguous()
+        count = len(ROW_FIELDS)
+        inputs = RenderInputs(
+            *plain[:count], filter3d=filter3d, kind=call.inputs.kind, constants=call.inputs.constants,
+            shape=tuple(plain[count : count + len(call.inputs.shape)]),
+        )  # fmt: skip
         behind = background.detach().to(dtype).expand(len(call.cameras), 3)
         weights = call.options.pixel_weights
         kind = CudaView if call.backend.is_cuda else CpuView
@@ -148,7 +175,7 @@ class _Render(torch.autograd.Function):
         color, alpha, expected, median, features, _top_id = cotangents
         call, views = ctx.call, ctx.views
         n, new = views[0].inputs.count, views[0].inputs.means.new_empty
-        need = dict(zip((*ROW_FIELDS, "background", "camera"), ctx.needs_input_grad[1:], strict=True))
+        need = dict(zip((*TABLES, "background", "camera"), ctx.needs_input_grad[1:], strict=True))
         inputs = views[0].inputs
         rows = {
             name: None if call.update is not None else torch.empty_like(getattr(inputs, name))
@@ -157,6 +184,7 @@ class _Render(torch.autograd.Function):
             if need[name] and not (name == "sh_rest" and (call.options.sh_degree == 0 or inputs.sh_rest.shape[1] == 0))
             and not (name == "features" and features is None)
         }
+        shape = [torch.empty_like(table) if need[f"shape {i}"] else None for i, table in enumerate(inputs.shape)]
         if call.update is not None:
             if call.update.taken is not None:
                 raise RuntimeError("backward ran already: the rows were updated in place")
@@ -164,8 +192,10 @@ class _Render(torch.autograd.Function):
             views[0].update = call.update
         backgrounds, poses, per_view = [], [], []
         for c, view in enumerate(views):
-            out = RowGrads(**rows)
+            out = RowGrads(**rows, shape=list(shape))
             stats = call.options.stats
+            if "shape_grad" in stats:  # of each view
+                out.shape[-1] = torch.zeros_like(inputs.shape[-1])
             out.mean2d = new(n, 2) if "grad2d" in stats else None
             out.color = new(n, 3) if "color_grad" in stats else None
             out.opacity = new(n) if "opacity_grad_sum" in stats else None
@@ -182,6 +212,8 @@ class _Render(torch.autograd.Function):
             backgrounds.append(out.background)
             poses.append(out.camera)
             per_view.append((view, out, slots, grads))
+        if "shape_grad" in call.options.stats:
+            shape[-1] = torch.stack([out.shape[-1] for _, out, _, _ in per_view]).sum(0)
         _backward_stats(call, per_view)
         g_background = None
         if need["background"]:
@@ -189,7 +221,8 @@ class _Render(torch.autograd.Function):
             if len(ctx.background_shape) == 1:
                 g_background = g_background.sum(0)
         g_poses = torch.stack(poses).to(ctx.poses_at) if need["camera"] else None
-        return (None, *(rows.get(name) for name in ROW_FIELDS), g_background, g_poses)
+        shape += [None] * (SHAPES - len(shape))
+        return (None, *(rows.get(name) for name in ROW_FIELDS), *shape, g_background, g_poses)
 
 
 def _backward_view(view: NativeView, grads: ImageGrads, out: RowGrads, *, accumulate: bool) -> Tensor:
@@ -262,6 +295,8 @@ def _backward_stats(call: _Call, per_view: list) -> None:
         stats.grad2d = torch.stack([(out.mean2d * half).norm(dim=1) for _, out, _, _ in per_view])
     if "color_grad" in wanted:
         stats.color_grad = torch.stack([out.color.norm(dim=1) for _, out, _, _ in per_view])
+    if "shape_grad" in wanted:
+        stats.shape_grad = torch.stack([out.shape[-1] for _, out, _, _ in per_view])
     if "opacity_grad_sum" in wanted:
         stats.opacity_grad_sum = torch.stack([out.opacity for _, out, _, _ in per_view])
     for name in BACKWARD_BITS:
@@ -272,7 +307,7 @@ def _backward_stats(call: _Call, per_view: list) -> None:
             extra = int(grads.depth_expected is not None or grads.depth_median is not None)
             extra += 0 if grads.features is None else grads.features.shape[0]
             before = [other for other in BACKWARD_BITS if other in wanted]
-            first = SLOT + extra + sum(2 if o == "abs_grad2d" else 1 for o in before[: before.index(name)])
+            first = view.sums + extra + sum(2 if o == "abs_grad2d" else 1 for o in before[: before.index(name)])
             table = view.gather(slots, first, 2 if name == "abs_grad2d" else 1)
             parts.append((table * half).norm(dim=1) if name == "abs_grad2d" else table[:, 0])
         setattr(stats, name, torch.stack(parts))

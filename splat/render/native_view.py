@@ -11,16 +11,21 @@ from torch import Tensor
 
 from splat.model.render_inputs import RenderInputs
 from splat.native.backend import Backend
-from splat.render.types import FILTER2D_VARIANCE_PX, CameraBatch, RenderOptions, RowUpdate
+from splat.render.types import FILTER2D_COMPENSATES, FILTER2D_VARIANCE_PX, CameraBatch, RenderOptions, RowUpdate
 
 FORWARD_BITS = {"fragments": 1, "blend_sum": 2, "blend_max": 4, "max_contrib": 8, "center_dist": 16, "weighted": 32}
 BACKWARD_BITS = {"abs_grad2d": 1, "abs_grad2d_l2": 2, "opacity_grad_sq": 4, "texgrad": 8, "sensitivity": 16}
 """Bits of splat_forward_stat and splat_backward_stat; a slot holds its columns in this order."""
 
-RECORD, SLOT, TILE = 16, 9, 16
+SHAPES, TILE = 3, 16
 GRADIENTS = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest", "features", "mean2d", "color",
              "opacity")  # fmt: skip
 """Row arrays of splat_row_grads."""
+
+
+def footprint_name(kind: str, filter2d: str) -> str:
+    """What the native core calls it: the pixel-window integral of a Gaussian is a footprint of its own."""
+    return "analytic" if (kind, filter2d) == ("gaussian", "analytic") else kind
 
 
 def forward_bits(stats: frozenset[str]) -> int:
@@ -56,6 +61,7 @@ class RowGrads:
     sh0: Tensor | None = None
     sh_rest: Tensor | None = None
     features: Tensor | None = None
+    shape: list[Tensor | None] = field(default_factory=list)
     mean2d: Tensor | None = None
     color: Tensor | None = None
     opacity: Tensor | None = None
@@ -99,10 +105,13 @@ class NativeView(ABC):
     def __post_init__(self) -> None:
         self.ffi, self.lib = self.backend.ffi, self.backend.lib
         self.dtype, self.device = self.inputs.means.dtype, self.inputs.means.device
+        self.footprint = self.lib.splat_footprint(footprint_name(self.inputs.kind, self.options.filter2d).encode())
+        self.sums = self.lib.splat_footprint_sums(self.footprint) + 3
+        """Sums of a slot before those of depth, features and statistics."""
         self.height, self.width = self.cameras.height, self.cameras.width
         self.rows, self.view = self._rows(), self._view()
         n = self.inputs.count
-        self.records = self._new(n, RECORD)
+        self.records = self._new(n, self.lib.splat_record_reals(self.footprint))
         self.depth_keys, self.rect_tiles = self._ints(n), self._ints(n)
         self.projected = self.ffi.new(
             "splat_projected *",
@@ -175,6 +184,10 @@ class NativeView(ABC):
                 "sh_rest": self._at(x.sh_rest),
                 "features": self._at(x.features),
                 "filter3d": self._at(x.filter3d),
+                "footprint": self.footprint,
+                "shape": [self._at(table) for table in x.shape],
+                "shape_columns": [table[:1].numel() if x.count else 0 for table in x.shape],
+                "constants": list(x.constants),
             },
         )
 
@@ -189,7 +202,7 @@ class NativeView(ABC):
                 "fx": K[0, 0].item(), "fy": K[1, 1].item(), "cx": K[0, 2].item(), "cy": K[1, 2].item(),
                 "near_z": options.near, "far_z": options.far,
                 "dilation": FILTER2D_VARIANCE_PX[options.filter2d],
-                "compensate": int(options.filter2d != "classic"),
+                "compensate": int(options.filter2d in FILTER2D_COMPENSATES),
                 "sh_degree": options.sh_degree,
                 "width": self.width, "height": self.height,
             },
@@ -260,7 +273,7 @@ class NativeView(ABC):
         bits = backward_bits(self.options.stats)
         depth = cotangents.depth_expected is not None or cotangents.depth_median is not None
         extra = int(depth) + (0 if cotangents.features is None else cotangents.features.shape[0])
-        stride = self.lib.splat_backward_slot_stride(bits, extra)
+        stride = self.lib.splat_backward_slot_stride(self.footprint, bits, extra)
         slots = self._new(self.slots, stride)
         background = None if out.background is None else out.background.new_zeros(3, dtype=torch.float64)
         c_grads = self.ffi.new(
@@ -293,6 +306,7 @@ class NativeView(ABC):
         c_out = self.ffi.new(
             "splat_row_grads *",
             c_rows | {
+                "shape": [self._at(table) for table in out.shape],
                 "camera": self._at(camera, "double *"), "camera_scratch": self._at(scratch, "double *"),
                 "accumulate": int(accumulate),
             },

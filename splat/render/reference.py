@@ -18,19 +18,12 @@ from torch import Tensor
 
 from splat.errors import UserError
 from splat.model.render_inputs import RenderInputs
-from splat.render.reference_projection import (
-    ALPHA_MIN,
-    ScreenSplats,
-    View,
-    drawable,
-    meets_image,
-    project,
-    take_rows,
-)
+from splat.render.footprints import check_tables, misfit
+from splat.render.reference_footprints import ReferenceFootprint, footprint_of
+from splat.render.reference_projection import ALPHA_MIN, ScreenSplats, View, drawable, meets_image, take_rows
 from splat.render.reference_stats import Fragments, ViewStats
 from splat.render.types import (
     BACKWARD_STATS,
-    FILTER2D_VARIANCE_PX,
     FORWARD_STATS,
     CameraBatch,
     RenderOptions,
@@ -52,13 +45,16 @@ class ReferenceRasterizer:
     """For tests only: without the cuts at 1/255, 0.99 and 1e-4 the picture is smooth, so finite differences hold."""
 
     def supports(self, inputs: RenderInputs, options: RenderOptions, device: torch.device) -> str | None:
-        if inputs.kind != "gaussian":
-            return f"the reference rasterizer draws 'gaussian' splats, not '{inputs.kind}'."
-        if options.filter2d not in FILTER2D_VARIANCE_PX:
-            return f"filter2d '{options.filter2d}' is unknown; use one of {', '.join(sorted(FILTER2D_VARIANCE_PX))}."
+        reason = misfit(inputs, options.filter2d)
+        if reason:
+            return reason
+        if any(inputs.constants[1:]):
+            return "the reference rasterizer gives the gradients of the formulas, not the published ones."
         unknown = sorted(options.stats - FORWARD_STATS - BACKWARD_STATS)
         if unknown:
             return f"unknown statistics {unknown}; use some of {', '.join(sorted(FORWARD_STATS | BACKWARD_STATS))}."
+        if "shape_grad" in options.stats and not inputs.shape:
+            return f"the statistic shape_grad is the gradient of a shape, which '{inputs.kind}' splats do not have."
         if options.pixel_weights is None and options.stats & {"weighted_count", "weighted_blend", "texgrad"}:
             return "weighted_count, weighted_blend and texgrad need RenderOptions.pixel_weights."
         return None
@@ -72,6 +68,7 @@ class ReferenceRasterizer:
         reason = self.supports(inputs, options, inputs.means.device)
         if reason:
             raise UserError(reason)
+        check_tables(inputs)
         stats = SplatStats()
         pictures = [self._render_view(inputs, cameras, options, stats, view) for view in range(len(cameras))]
         stacked = {key: torch.stack([p[key] for p in pictures]) for key in pictures[0]}
@@ -84,21 +81,24 @@ class ReferenceRasterizer:
 
         Rows are chosen first and projected with gradients afterwards, so that a bad row cannot poison a good one.
         """
-        with torch.no_grad():
-            everything = project(inputs, view, options)
-            good = drawable(everything, inputs, options, min_opacity=0.0 if self.smooth else ALPHA_MIN)
-            visible = good & meets_image(everything, view)
-            rows = (good if self.smooth else visible).nonzero().squeeze(1)
-            order = everything.depths[rows].float().sort(stable=True).indices  # float32 as in every backend
-        rows = rows[order]
-        return rows, visible, project(take_rows(inputs, rows), view, options)
+        rows, visible = self.drawn_rows(inputs, view, options)
+        return rows, visible, footprint_of(inputs, options).project(take_rows(inputs, rows), view, options)
 
-    def fragments(self, splats: ScreenSplats, pixels: Tensor) -> Fragments:
+    @torch.no_grad()
+    def drawn_rows(self, inputs: RenderInputs, view: View, options: RenderOptions) -> tuple[Tensor, Tensor]:
+        """The first two of ``screen_splats``."""
+        everything = footprint_of(inputs, options).project(inputs, view, options)
+        good = drawable(everything, inputs, options, min_opacity=0.0 if self.smooth else ALPHA_MIN)
+        visible = good & meets_image(everything, view)
+        rows = (good if self.smooth else visible).nonzero().squeeze(1)
+        order = everything.depths[rows].float().sort(stable=True).indices  # float32 as in every backend
+        return rows[order], visible
+
+    def fragments(self, footprint: ReferenceFootprint, splats: ScreenSplats, pixels: Tensor) -> Fragments:
         """Composite ``splats [n]`` front to back over the pixel centres ``pixels [P,2]``."""
         dx = pixels[:, None, 0] - splats.means2d[None, :, 0]  # [P,n]
         dy = pixels[:, None, 1] - splats.means2d[None, :, 1]
-        a, b, c = splats.conics.unbind(1)
-        response = torch.exp(-0.5 * (a * dx * dx + 2 * b * dx * dy + c * dy * dy))
+        response = footprint.response(splats, dx, dy)
         opacities = splats.opacities.expand(dx.shape)
         raw = opacities * response
         if self.smooth:
@@ -119,30 +119,37 @@ class ReferenceRasterizer:
         self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions, stats: SplatStats, index: int
     ) -> dict[str, Tensor]:
         view = View(cameras.camera_from_world[index], cameras.K[index], cameras.width, cameras.height)
-        rows, visible, splats = self.screen_splats(inputs, view, options)
-        background = _background_of(options, index, like=splats.colors)
+        footprint = footprint_of(inputs, options)
+        rows, visible = self.drawn_rows(inputs, view, options)
         maps = 0 if options.pixel_weights is None else options.pixel_weights.shape[1]
         watcher = ViewStats(stats, options.stats, index, rows, (len(cameras), inputs.count, maps))
         watching = watcher.wants_backward and torch.is_grad_enabled()
+        chosen = take_rows(inputs, rows)
+        if watching and "shape_grad" in options.stats:
+            chosen = replace(chosen, shape=(*chosen.shape[:-1], _tap(chosen.shape[-1])))
+            watcher.finish_shape_on(chosen.shape[-1])
+        splats = footprint.project(chosen, view, options)
         if watching:
-            splats = _tapped(splats)
+            splats = replace(
+                splats, **{name: _tap(getattr(splats, name)) for name in ("means2d", "colors", "opacities")}
+            )
             watcher.finish_on(splats.means2d, splats.colors, splats.opacities, view.width, view.height)
+        background = _background_of(options, index, like=splats.colors)
         _write_projection_stats(watcher, splats, visible)
-        features = None if inputs.features is None else inputs.features[rows]
         pixels = _pixel_centers(view, like=splats.colors)  # [H*W,2]
         weights = None if maps == 0 else options.pixel_weights[index].flatten(1).to(splats.colors.dtype)  # [M,H*W]
         pieces = []
         for part in torch.arange(len(pixels)).split(max(1, CHUNK_ELEMENTS // max(1, len(rows)))):
-            chunk = self.fragments(splats, pixels[part])
+            chunk = self.fragments(footprint, splats, pixels[part])
             part_weights = None if weights is None else weights[:, part]
             watcher.observe_forward(chunk, part_weights)
             if "sensitivity" in options.stats:
                 watcher.observe_sensitivity(chunk, splats.colors, background)
             if watching:
                 watcher.watch(chunk, part_weights, view.width, view.height)
-            pieces.append(_blend(
-                chunk, splats, features=features, background=background, rows=rows, options=options
-            ))
+            pieces.append(
+                _blend(chunk, splats, features=chosen.features, background=background, rows=rows, options=options)
+            )
         shape = (view.height, view.width)
         return {key: torch.cat([p[key] for p in pieces]).unflatten(0, shape) for key in pieces[0]}
 
@@ -150,7 +157,7 @@ class ReferenceRasterizer:
 def _blend(
     chunk: Fragments, splats: ScreenSplats, *, features: Tensor | None, background: Tensor, rows: Tensor,
     options: RenderOptions,
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor]:  # fmt: skip
     """What was asked for, per pixel of the chunk [P,...]."""
     weights = chunk.alphas * chunk.transmittance  # [P,n]
     picture = {
@@ -174,13 +181,9 @@ def _blend(
     return picture
 
 
-def _tapped(splats: ScreenSplats) -> ScreenSplats:
-    """The same values in tensors of their own that always carry a gradient, so that hooks see all of it."""
-    taps = {}
-    for name in ("means2d", "colors", "opacities"):
-        value = getattr(splats, name)
-        taps[name] = value + torch.zeros_like(value).requires_grad_()
-    return replace(splats, **taps)
+def _tap(value: Tensor) -> Tensor:
+    """The same values in a tensor of its own that always carries a gradient, so that a hook sees all of it."""
+    return value + torch.zeros_like(value).requires_grad_()
 
 
 @torch.no_grad()

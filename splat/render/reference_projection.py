@@ -1,4 +1,5 @@
-"""From raw rows to screen-space Gaussians, one view at a time (see ``reference``).
+"""What every footprint's projection is made of, one view at a time (see ``reference``): cameras, the projected
+Gaussian, colours.
 
 Symbols follow "EWA Volume Splatting" (Zwicker et al. 2001) and 3DGS (Kerbl et al. 2023, eq. 5-6).
 """
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor
 
 from splat.model.render_inputs import RenderInputs
-from splat.render.types import FILTER2D_VARIANCE_PX, RenderOptions
+from splat.render.types import FILTER2D_COMPENSATES, FILTER2D_VARIANCE_PX, RenderOptions
 
 ALPHA_MIN = 1 / 255  # fainter contributions vanish in an 8-bit picture
+NOWHERE = -1.0  # half size of a box that holds no bright point
 COMPENSATION_FLOOR = 2.5e-5  # of the determinant ratio: opacity never falls below 0.005 of itself
 FRUSTUM_MARGIN = 0.3  # of tan(fov/2): how far outside the picture the projection is still linearised
 
@@ -30,20 +32,32 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class ScreenSplats:
-    """Gaussians on the picture; all values differentiable but ``radii_px``."""
+    """Splats on the picture; a footprint's own adds what its response needs. All differentiable but ``radii_px``."""
 
     means2d: Tensor  # [n,2] px
     depths: Tensor  # [n] camera z of the centre
-    conics: Tensor  # [n,3] xx, xy, yy of the inverse covariance, 1/px^2
     opacities: Tensor  # [n] after the 3D and 2D filters
     colors: Tensor  # [n,3]
-    radii_px: Tensor  # [n,2] half sizes of the box outside which alpha < 1/255
-    determinants: Tensor  # [n] of the filtered covariance, px^4
+    radii_px: Tensor  # [n,2] half sizes of a box about the centre outside which alpha < 1/255
+    exists: Tensor  # [n] bool: the shape is one that can be drawn at all
 
 
-def project(inputs: RenderInputs, view: View, options: RenderOptions) -> ScreenSplats:
+@dataclass(frozen=True, eq=False)
+class ProjectedGaussians:
+    """The EWA projection: an ellipse and an opacity per splat."""
+
+    means2d: Tensor  # [N,2] px
+    depths: Tensor  # [N] camera z
+    xx: Tensor  # [N] of the covariance after the filters, px^2
+    xy: Tensor  # [N]
+    yy: Tensor  # [N]
+    determinants: Tensor  # [N] of that covariance, px^4
+    opacities: Tensor  # [N] after the filters
+
+
+def project_gaussians(inputs: RenderInputs, view: View, options: RenderOptions) -> ProjectedGaussians:
     """Every row, whether it can be seen or not; ``drawable`` says which values mean anything."""
-    means_camera = _transformed(inputs.means, view.camera_from_world)  # [N,3]
+    means_camera = transformed(inputs.means, view.camera_from_world)  # [N,3]
     scales = inputs.log_scales.exp()  # [N,3]
     opacities = inputs.logit_opacities.sigmoid()
     if inputs.filter3d is not None:
@@ -58,29 +72,25 @@ def project(inputs: RenderInputs, view: View, options: RenderOptions) -> ScreenS
     # det(A A^T) = |u x v|^2 for A = [u; v]: no cancellation for needles, unlike xx yy - xy^2.
     sharp = torch.linalg.cross(u, v).square().sum(1)
     determinants = sharp + variance * (xx + yy - variance)
-    if options.filter2d != "classic":
+    if options.filter2d in FILTER2D_COMPENSATES:
         # clamp() has no gradient below the floor, as wanted.
         opacities = opacities * (sharp / determinants).clamp(min=COMPENSATION_FLOOR).sqrt()
-    conics = torch.stack([yy, -xy, xx], 1) / determinants[:, None]
-    z = means_camera[:, 2]
-    means2d = torch.stack([
-        view.K[0, 0] * means_camera[:, 0] / z + view.K[0, 2],
-        view.K[1, 1] * means_camera[:, 1] / z + view.K[1, 2],
-    ], 1)
-    q_max = 2 * (opacities.detach() / ALPHA_MIN).log().clamp(min=0)  # alpha(q_max) = 1/255
-    radii_px = (q_max[:, None] * torch.stack([xx, yy], 1).detach()).sqrt()
-    colors = _colors(inputs, view, options)
-    return ScreenSplats(means2d, z, conics, opacities, colors, radii_px, determinants)
+    x, y, z = means_camera.unbind(1)
+    return ProjectedGaussians(pinhole(x, y, z, view), z, xx, xy, yy, determinants, opacities)
+
+
+def pinhole(x: Tensor, y: Tensor, z: Tensor, view: View) -> Tensor:  # camera space [...] -> [...,2] px
+    return torch.stack([view.K[0, 0] * x / z + view.K[0, 2], view.K[1, 1] * y / z + view.K[1, 2]], -1)
 
 
 @torch.no_grad()
 def drawable(splats: ScreenSplats, inputs: RenderInputs, options: RenderOptions, *, min_opacity: float) -> Tensor:
     """[N] bool: in front, finite, opaque enough. Every test is phrased so that NaN fails it."""
     good = (splats.depths > options.near) & (splats.depths < options.far)
-    good &= (splats.determinants > 0) & (splats.opacities >= min_opacity)
+    good &= splats.exists & (splats.opacities >= min_opacity)
     for field in fields(splats):
         finite = getattr(splats, field.name).isfinite()
-        good &= finite if finite.ndim == 1 else finite.all(1)
+        good &= finite if finite.ndim == 1 else finite.flatten(1).all(1)
     if inputs.features is not None:
         good &= inputs.features.isfinite().all(1)
     return good
@@ -88,16 +98,16 @@ def drawable(splats: ScreenSplats, inputs: RenderInputs, options: RenderOptions,
 
 @torch.no_grad()
 def meets_image(splats: ScreenSplats, view: View) -> Tensor:
-    """[N] bool: the box of the footprint reaches the rectangle of the pixel centres."""
+    """[N] bool: there is a box, and it reaches the rectangle of the pixel centres."""
     first = 0.5
     last = splats.means2d.new_tensor([view.width - 0.5, view.height - 0.5])
     low, high = splats.means2d - splats.radii_px, splats.means2d + splats.radii_px
-    return (high >= first).all(1) & (low <= last).all(1)
+    return (splats.radii_px >= 0).all(1) & (high >= first).all(1) & (low <= last).all(1)
 
 
 def take_rows(inputs: RenderInputs, rows: Tensor) -> RenderInputs:
     """The rows ``rows [n]``; the others receive exactly zero gradient, whatever is in them."""
-    chosen = {}
+    chosen = {"shape": tuple(table[rows] for table in inputs.shape)}
     for field in fields(inputs):
         value = getattr(inputs, field.name)
         if isinstance(value, Tensor):
@@ -105,11 +115,11 @@ def take_rows(inputs: RenderInputs, rows: Tensor) -> RenderInputs:
     return replace(inputs, **chosen)
 
 
-def _transformed(points: Tensor, a_from_b: Tensor) -> Tensor:  # [N,3], [4,4] -> [N,3]
+def transformed(points: Tensor, a_from_b: Tensor) -> Tensor:  # [...,3], [4,4] -> [...,3]
     # Written out so that equal rows give equal bits, which a matrix product does not promise: depth ties rest on it.
-    x, y, z = points.unbind(1)
+    x, y, z = points.unbind(-1)
     rows = [a_from_b[i, 0] * x + a_from_b[i, 1] * y + a_from_b[i, 2] * z + a_from_b[i, 3] for i in range(3)]
-    return torch.stack(rows, 1)
+    return torch.stack(rows, -1)
 
 
 def _linearised(means_camera: Tensor, quats: Tensor, scales: Tensor, view: View) -> Tensor:  # -> [N,2,3]
@@ -139,7 +149,7 @@ def rotations(quats: Tensor) -> Tensor:  # [N,4] wxyz of any length -> [N,3,3]
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
         2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
         2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]
+    ]  # fmt: skip
     return torch.stack(entries, 1).reshape(-1, 3, 3)
 
 
@@ -149,7 +159,7 @@ def used_sh_degree(inputs: RenderInputs, options: RenderOptions) -> int:
     return min(options.sh_degree, carried)
 
 
-def _colors(inputs: RenderInputs, view: View, options: RenderOptions) -> Tensor:  # -> [N,3]
+def colors(inputs: RenderInputs, view: View, options: RenderOptions) -> Tensor:  # -> [N,3]
     """max(0, SH + 0.5). The camera centre is -R^T t, also where R drifts off the rotations."""
     degree = used_sh_degree(inputs, options)
     rotation, translation = view.camera_from_world[:3, :3], view.camera_from_world[:3, 3]
@@ -172,12 +182,12 @@ def sh_basis(directions: Tensor, degree: int) -> Tensor:  # [N,3] unit -> [N,(de
         basis += [
             c2 * x * y, -c2 * y * z, 0.31539156525252005 * (2 * z * z - x * x - y * y),
             -c2 * x * z, 0.5462742152960396 * (x * x - y * y),
-        ]
+        ]  # fmt: skip
     if degree >= 3:
         c30, c32 = 0.5900435899266435, 0.4570457994644658
         basis += [
             -c30 * y * (3 * x * x - y * y), 2.890611442640554 * x * y * z, -c32 * y * (4 * z * z - x * x - y * y),
             0.3731763325901154 * z * (2 * z * z - 3 * x * x - 3 * y * y), -c32 * x * (4 * z * z - x * x - y * y),
             1.445305721320277 * z * (x * x - y * y), -c30 * x * (x * x - 3 * y * y),
-        ]
+        ]  # fmt: skip
     return torch.stack(basis, 1)

@@ -18,7 +18,7 @@ class Fragments:
 
     offsets: tuple[Tensor, Tensor]  # [P,n] x and y of pixel centre minus splat centre, px
     opacities: Tensor  # [P,n] the splat's opacity, one copy per pixel
-    response: Tensor  # [P,n] exp(-q/2)
+    response: Tensor  # [P,n] of the footprint, before the opacity
     live: Tensor  # [P,n] bool: contributes
     clamped: Tensor  # [P,n] bool: alpha is held at its maximum
     alphas: Tensor  # [P,n] 0 where not live
@@ -114,6 +114,9 @@ class ViewStats:
         means2d.register_hook(centers)
         opacities.register_hook(opacity)
         colors.register_hook(lambda grad: self._write("color_grad", grad.detach().norm(dim=1)))
+
+    def finish_shape_on(self, shapes: Tensor) -> None:
+        shapes.register_hook(lambda grad: self._write("shape_grad", grad.detach()))
 
     def prepare(self, name: str, like: Tensor) -> None:
         """A zero table, so that splats nobody touches read 0."""

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from splat.geometry.camera import Camera
+from splat.model.filter2d import FILTERS_2D, Filter2d
 from splat.model.render_inputs import RenderInputs
 
-Filter2d = Literal["classic", "aa", "mip"]
-FILTER2D_VARIANCE_PX = {"classic": 0.3, "aa": 0.3, "mip": 0.1}
+FILTER2D_VARIANCE_PX = {name: row.variance_px for name, row in FILTERS_2D.items()}
 """Variance in px^2 added to both axes of the projected covariance."""
+FILTER2D_COMPENSATES = frozenset(name for name, row in FILTERS_2D.items() if row.compensates)
+"""Filters that lower the opacity of what they widen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,7 @@ class SplatStats:
     opacity_grad_sum: Tensor | None = None  # sum_p (dL/do)_p
     opacity_grad_sq: Tensor | None = None  # sum_p (dL/do)_p^2
     texgrad: Tensor | None = None  # sum_p w0(p) |(W/2 du, H/2 dv)|
+    shape_grad: Tensor | None = None  # gradient of the last shape table, raw, of one number per row; not NDC-scaled
     sensitivity: Tensor | None = None  # sum_p sum_channels (dI_p/dG_i)^2, G = the splat's response
 
 
@@ -114,7 +117,8 @@ FORWARD_STATS = frozenset(
     "weighted_count weighted_blend".split()
 )
 BACKWARD_STATS = frozenset(
-    "grad2d abs_grad2d abs_grad2d_l2 color_grad opacity_grad_sum opacity_grad_sq texgrad sensitivity".split()
+    "grad2d abs_grad2d abs_grad2d_l2 color_grad opacity_grad_sum opacity_grad_sq texgrad "
+    "shape_grad sensitivity".split()
 )
 
 

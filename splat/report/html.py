@@ -39,6 +39,7 @@ def page(record: RunRecord, defaults: Mapping[str, Any] | None = None) -> str:
         _section("Held-out views", _views(record)),
         _section("Where the time went", _time(record)),
         _section("Densification", _densification(record)),
+        _section("Export as plain Gaussians", _export(record)),
         _section("Configuration", _configuration(record, defaults)),
         _section("Protocol and files", f'<div class="two">{_protocol(record)}{_files(record)}</div>'),
     ]
@@ -182,6 +183,24 @@ def _densification_log(record: RunRecord) -> str:
     left = len(record.refine) - len(rows)
     note = f'<p class="note">The first {left} edits are left out here; metrics.jsonl has them.</p>' if left else ""
     return f"<details><summary>Every edit ({len(record.refine)})</summary>{_table(head, rows)}{note}</details>"
+
+
+def _export(record: RunRecord) -> str:
+    """What the PLY lost, where plain Gaussians cannot draw the same picture."""
+    loss = record.export
+    if not loss:
+        return ""
+    between = _number(loss.get("psnr"), "{:.2f} dB") or "–"
+    where = f"{_number(loss.get('views'), '{:,.0f}') or '–'} {loss.get('source', 'views')}"
+    told = f"{loss.get('what', '')} in the PLY. PSNR between its pictures and the model's: {between} ({where})."
+    rows = []
+    for name, key in (("model as trained", "model"), ("PLY", "gaussians")):
+        scores = _number(loss.get(f"psnr_{key}"), "{:.2f} dB"), _number(loss.get(f"ssim_{key}"), "{:.4f}")
+        if all(scores):
+            cells = "".join(f'<td class="n">{score}</td>' for score in scores)
+            rows.append(f"<tr><td>{name}</td>{cells}</tr>")
+    head = '<th>against the photographs</th><th class="n">PSNR</th><th class="n">SSIM</th>'
+    return f'<p class="note">{escape(told)}</p>' + (_table(head, rows) if rows else "")
 
 
 def _configuration(record: RunRecord, defaults: Mapping[str, Any] | None) -> str:

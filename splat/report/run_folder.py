@@ -42,6 +42,8 @@ class RunRecord:
     views: list[Record]
     """Per held-out view: ``name`` and scores."""
     protocol: dict[str, Any]
+    export: Record | None = None
+    """What the newest PLY lost as plain Gaussians; None where it lost nothing or was not measured."""
 
     @property
     def last(self) -> Record:
@@ -83,6 +85,8 @@ def read_run(run_dir: str | Path) -> RunRecord:
         raise UserError(f"{folder}: not a run folder (no metrics.jsonl and no config.toml)")
     starts = [line for line in lines if line.get("kind") == "start"]
     evals = _by_step(lines, "eval")
+    exports = _by_step(lines, "export")
+    lines = [line for line in lines if line.get("kind") != "export"]  # written after the end of the training
     ended = bool(lines) and lines[-1].get("kind") == "finish"
     protocol = per_view.get("protocol") or (evals[-1].get("protocol") if evals else None) or {}
     return RunRecord(
@@ -96,6 +100,7 @@ def read_run(run_dir: str | Path) -> RunRecord:
         config=config,
         views=[view for view in per_view.get("views", []) if isinstance(view, dict) and "name" in view],
         protocol=protocol if isinstance(protocol, dict) else {"protocol": protocol},
+        export=exports[-1] if exports else None,
     )
 
 

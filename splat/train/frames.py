@@ -25,6 +25,8 @@ class View:
     camera: Camera
     pixels: Tensor  # [1,H,W,3] uint8
     mask: Tensor | None  # [1,H,W] uint8
+    index: int
+    """Place among the training views."""
 
 
 class FrameSource:
@@ -72,7 +74,7 @@ class FrameSource:
             return self._resident[index]
         frame = self._frame_of(index)
         mask = None if frame.mask is None else self._moved(frame.mask)
-        view = View(self.cameras[index], self._moved(frame.pixels), mask)
+        view = View(self.cameras[index], self._moved(frame.pixels), mask, index)
         if _bytes(view) <= self._room_bytes:  # a GPU has room for most captures: each picture goes over once
             self._room_bytes -= _bytes(view)
             self._resident[index] = view
@@ -100,7 +102,7 @@ def reduced(view: View, width: int, height: int) -> View:
 
     pixels = average(view.pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()
     mask = None if view.mask is None else average(view.mask[:, None])[:, 0].contiguous()
-    return View(view.camera.resized(width, height), pixels, mask)
+    return View(view.camera.resized(width, height), pixels, mask, view.index)
 
 
 def _bytes(view: View) -> int:

@@ -29,6 +29,10 @@ class LoopSettings:
     steps: int
     seed: int = 0
     ssim_weight: float = 0.2
+    detail_weight: float = 0.0
+    """Part of the L1 weight that counts only where the frequency mask says; 0 = no such mask."""
+    detail_levels: int = 20
+    """Different masks over the run."""
     sh_degree: int = 3
     sh_every: int = 1000
     """Steps between two SH bands; 0 = all bands from the start."""

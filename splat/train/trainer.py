@@ -12,6 +12,7 @@ from torch import Tensor
 from splat.densify.protocol import Densifier, RefineContext, StepPlan
 from splat.geometry.rng import keyed_generator
 from splat.live.commands import Command, CommandQueue, Edit, Pause, Resume, Save, Stop
+from splat.losses.frequency import DetailWeights
 from splat.losses.photometric import photometric_loss
 from splat.model.filter3d import sampling_filter
 from splat.model.render_inputs import RenderInputs
@@ -66,8 +67,11 @@ class Trainer:
         self._specs = state.model.primitive.fields(state.model.sh_degree)
         self._ending: str | None = None
         self._loss_watch = LossWatch(_complain)
+        self._detail: DetailWeights | None = None
+        if settings.detail_weight > 0:
+            self._detail = DetailWeights(settings.detail_weight, settings.ssim_weight, settings.detail_levels)
         self._regularized = False
-        """The densifier adds to the loss, as was seen: then gradients are needed."""
+        """A plug-in adds to the loss, as was seen: then gradients are needed."""
 
     def run(self) -> Iterator[Event]:
         """Started, then Stepped (with Edited and Evaluated where due), then Finished."""
@@ -138,6 +142,8 @@ class Trainer:
         eased = relief(attempt, state.step, count, self._context.max_splats)
         self._context = replace(self._context, max_splats=eased.limit)
         self._frames.release()
+        if self._detail is not None:
+            self._detail.release()
         free_caches(state.model.device)
         yield Warned(state, eased.text)
         if attempt > 0 and 0 < eased.limit < count:
@@ -146,10 +152,10 @@ class Trainer:
             free_caches(state.model.device)
 
     def _refine(self, step: int) -> list[Event]:
-        """The edits due now; out of memory ends them, and growth with them."""
+        """Apply the edits due now; out of memory ends them, and growth with them."""
         state, events = self.state, []
         try:
-            for edit in self._densifier.refine(state.densify, step, state.model, self._context):
+            for edit in self._edits_due(step):
                 events.append(self._apply(edit))
             if events and state.model.device.type == "cuda":
                 self._sort_rows()
@@ -161,6 +167,12 @@ class Trainer:
         self._context = replace(self._context, max_splats=eased.limit)
         free_caches(state.model.device)
         return [*events, Warned(state, eased.text)]
+
+    def _edits_due(self, step: int) -> Iterator[RowEdit]:
+        """The primitive's, then the densifier's on the rows as those left them."""
+        state = self.state
+        yield from state.model.primitive.upkeep(state.model.rows, step)
+        yield from self._densifier.refine(state.densify, step, state.model, self._context)
 
     def _sort_rows(self) -> None:
         """Neighbours in space become neighbours in memory: a GPU then reads less for the same picture."""
@@ -185,7 +197,10 @@ class Trainer:
                 update=update,
             )
         with watch.stage("loss"):
-            loss = photometric_loss(output.color, view.pixels, view.mask, ssim_weight=self.settings.ssim_weight)
+            loss = photometric_loss(
+                output.color, view.pixels, view.mask, l1_weights=self._l1_weights(step, view),
+                ssim_weight=self.settings.ssim_weight,
+            )  # fmt: skip
             total = loss.total.detach()
             self._loss_watch.look(total, f"step {step} ({view.camera.name}, {state.model.count} splats)")
             total = float(total) if total.device.type == "cpu" else total
@@ -213,11 +228,11 @@ class Trainer:
             return None
         if not self._rasterizer.can_update(inputs):
             return None
-        self._regularized = self._densifier.regularizer(state.model) is not None
+        self._regularized = self._regularizer() is not None
         return None if self._regularized else state.adam.planned(rates)
 
     def _update(self, step: int, plan: StepPlan, rates: dict[str, float]) -> None:
-        """Average over views, add what the densifier asks for, one Adam step, then its noise."""
+        """Average over views, add what the plug-ins ask for, one Adam step, then the densifier's noise."""
         state, model = self.state, self.state.model
         state.views_pending += plan.views
         if not plan.optimize:
@@ -227,7 +242,7 @@ class Trainer:
                 if table.grad is not None:
                     table.grad /= state.views_pending
         state.views_pending = 0
-        regularizer = self._densifier.regularizer(model)
+        regularizer = self._regularizer()
         if regularizer is not None:
             regularizer.backward()
         state.adam.step(model, rates)
@@ -238,6 +253,19 @@ class Trainer:
         if noise is not None:
             with torch.no_grad():
                 model.rows["means"].add_(noise)
+
+    def _regularizer(self) -> Tensor | None:
+        """What the densifier and the primitive add to the loss."""
+        model = self.state.model
+        asked = self._densifier.regularizer(model), model.primitive.regularizer(model.rows)
+        terms = [term for term in asked if term is not None]
+        return torch.stack(terms).sum() if len(terms) > 1 else terms[0] if terms else None
+
+    def _l1_weights(self, step: int, view: View) -> Tensor | None:  # [1,H,W]
+        """Factors on the L1 of this view, where the loss has some."""
+        if self._detail is None:
+            return None
+        return self._detail.factors(view.index, view.pixels, step / self.settings.steps)
 
     def _next_view(self, scale: float) -> View:
         taken = self.state.views_taken

@@ -50,9 +50,13 @@ def test_the_written_configuration_repeats_the_run_to_the_bit(tiny_scene, tmp_pa
     assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize(("densifier", "kill_at"), [("adaptive", 13), ("adaptive", 33), ("mcmc", 52)])
-def test_a_killed_run_resumes_to_the_same_files(tiny_scene, monkeypatch, densifier, kill_at):
-    flags = [str(tiny_scene), *GROWING, "--densifier", densifier, "--output.checkpoint-every", "6"]
+@pytest.mark.parametrize(("primitive", "densifier", "kill_at"), [
+    ("gaussian", "adaptive", 13), ("gaussian", "adaptive", 33), ("gaussian", "mcmc", 52),
+    ("ges", "adaptive", 33), ("gef", "mcmc", 33), ("convex", "mcmc", 33), ("convex", "convex", 52),
+])  # fmt: skip
+def test_a_killed_run_resumes_to_the_same_files(tiny_scene, monkeypatch, primitive, densifier, kill_at):
+    flags = [str(tiny_scene), *GROWING, "--densifier", densifier, "--primitive", primitive,
+             "--output.checkpoint-every", "6"]  # fmt: skip
     assert main(["train", "-o", "whole", *flags]) == 0
     assert records(Path("whole"), "refine")
 

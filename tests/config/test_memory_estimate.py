@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 from helpers_train import cameras
@@ -16,6 +17,13 @@ def test_counts_what_is_kept():
     full = 4 * 100 * 50 * 3
     assert estimate.images == full + full // 4
     assert estimate_memory(preset_config("cpu"), SCENE, cache_bytes=7).images == 7 + full // 4
+
+
+def test_masks_of_the_detail_loss_are_counted():
+    plain = preset_config("cpu")
+    detailed = replace(plain, optim=replace(plain.optim, detail_weight=0.5))
+    both = [estimate_memory(config, SCENE, cache_bytes=0).images for config in (plain, detailed)]
+    assert both[1] - both[0] == 4 * 100 * 50
 
 
 def test_without_a_budget_the_points_or_the_densifier_give_a_guess():

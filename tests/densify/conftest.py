@@ -21,7 +21,8 @@ class Run:
         rows = primitive.start(points, colors, sh_degree=sh_degree, generator=generator)
         # A spread of opacities (some dead) and of sizes around 0.01 extents.
         rows |= primitive.with_opacities(torch.rand(count, generator=generator) ** 3)
-        rows |= primitive.with_scales(0.03 * torch.rand(count, 3, generator=generator) ** 2 + 1e-4)
+        sizes = 0.03 * torch.rand(count, generator=generator) ** 2 + 1e-4
+        rows |= primitive.resized(rows, torch.arange(count), sizes / primitive.scales(rows).amax(dim=1))
         self.model = SplatModel(primitive, rows, sh_degree)
         self.names = torch.arange(count, dtype=torch.float32)
         self.name_field = next(name for name in ("sh0",) if name in rows)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splat.densify import parts
-from splat.densify.protocol import refine_is_due, stretched
+from splat.densify.protocol import refine_is_due
 from splat.geometry.rng import keyed_generator
 from splat.model.gaussian import GaussianPrimitive
 from splat.model.splat_model import SplatModel
@@ -29,11 +29,9 @@ def _model(opacities, scales=None, filter3d=None):
     ("copies", "opacity", "shrink"), [(2, 0.29289, 0.95215), (3, 0.20630, 0.93688), (5, 0.12945, 0.92491)]
 )
 def test_relocation_golden_numbers(copies, opacity, shrink):
-    shared, scales = parts.relocated_shape(
-        torch.tensor([0.5]), torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([copies]), min_opacity=0.005
-    )
+    shared, factors = parts.relocated_shape(torch.tensor([0.5]), torch.tensor([copies]), min_opacity=0.005)
     assert shared.item() == pytest.approx(opacity, abs=6e-6)
-    assert scales[0].tolist() == pytest.approx([shrink, 2 * shrink, 4 * shrink], abs=3e-5)
+    assert factors.item() == pytest.approx(shrink, abs=3e-5)
 
 
 def test_revised_opacity_golden_number():
@@ -56,21 +54,20 @@ def test_relocated_size_equals_the_double_sum_of_the_paper(opacity, copies):
         for i in range(1, copies + 1)
         for k in range(i)
     ]
-    _, scales = parts.relocated_shape(
-        torch.tensor([opacity], dtype=torch.float64), torch.ones(1, 3, dtype=torch.float64), torch.tensor([copies]),
-        min_opacity=0.0,
-    )  # fmt: skip
-    assert scales[0, 0].item() == pytest.approx(opacity / math.fsum(terms), rel=1e-6)
+    _, factors = parts.relocated_shape(
+        torch.tensor([opacity], dtype=torch.float64), torch.tensor([copies]), min_opacity=0.0
+    )
+    assert factors.item() == pytest.approx(opacity / math.fsum(terms), rel=1e-6)
 
 
 def test_relocation_edges_are_finite():
     opacities = torch.tensor([1e-4, 0.005, 0.5, 1.0, 1.0])
     copies = torch.tensor([51, 2, 1, 51, 4000])
-    shared, scales = parts.relocated_shape(opacities, torch.ones(5, 3), copies, min_opacity=0.005)
-    assert torch.isfinite(scales).all() and (scales > 0).all()
+    shared, factors = parts.relocated_shape(opacities, copies, min_opacity=0.005)
+    assert torch.isfinite(factors).all() and (factors > 0).all()
     assert ((shared >= 0.005 - 1e-9) & (shared < 1)).all()
-    assert scales[2].tolist() == pytest.approx([1, 1, 1])
-    empty = parts.relocated_shape(opacities[:0], torch.ones(0, 3), copies[:0], min_opacity=0.005)
+    assert factors[2].item() == pytest.approx(1)
+    empty = parts.relocated_shape(opacities[:0], copies[:0], min_opacity=0.005)
     assert [len(part) for part in empty] == [0, 0]
 
 
@@ -184,10 +181,3 @@ def test_reset_with_a_3d_filter_limits_what_is_drawn():
 def test_due_steps_are_those_of_the_reference():
     due = [step for step in range(20_000) if refine_is_due(step, start=500, stop=15_000, every=100)]
     assert (due[0], due[-1], len(due)) == (600, 14_900, 144)
-
-
-def test_stretched():
-    assert stretched(100, 2.0) == 200
-    assert stretched(100, 0.1, at_least=25) == 25
-    assert stretched(10, 0.1, at_least=25) == 10
-    assert stretched(0, 3.0, at_least=25) == 0

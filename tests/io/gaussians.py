@@ -10,6 +10,7 @@ import torch
 
 from splat.geometry.camera import Camera
 from splat.model.gaussian import GaussianPrimitive
+from splat.model.primitives import PRIMITIVES
 from splat.model.splat_model import SplatModel
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -28,6 +29,18 @@ def random_model(count: int = 40, *, sh_degree: int = 3, seed: int = 0, filter2d
         "sh_rest": torch.randn(count, higher, 3, generator=rng) * 0.2,
     }
     return SplatModel(GaussianPrimitive(), rows, sh_degree, filter2d)
+
+
+def model_of(kind: str, count: int = 40, *, sh_degree: int = 1, seed: int = 0, **settings) -> SplatModel:
+    """Splats of any primitive around the origin, every field off its start, fitted to a focal length of 50 px."""
+    rng = torch.Generator().manual_seed(seed)
+    primitive = PRIMITIVES[kind](init_opacity=0.6, **settings).fitted(50.0)
+    xyz, rgb = torch.randn(count, 3, generator=rng) * 0.5, torch.rand(count, 3, generator=rng)
+    rows = primitive.start(xyz, rgb, sh_degree=sh_degree, generator=rng)
+    for name in sorted(rows):
+        noise = torch.randn(rows[name].shape, generator=rng)
+        rows[name] = rows[name] + noise * (0.02 if name in ("means", "vertices") else 0.2)
+    return SplatModel(primitive, rows, sh_degree)
 
 
 def camera_at(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
-from gaussians import random_model, shared_file
+from gaussians import model_of, random_model, shared_file
 from test_cameras_json import similarity
 
 from splat.io.formats import write_model
@@ -35,6 +36,37 @@ def test_it_counts_what_was_planted(tmp_path):
     for part in ("2,000 (gaussian), SH degree 3", "2 floaters", "7 nearly invisible", "garden", "2.5 x"):
         assert part in text, part
     assert json.loads(json.dumps(info.to_json()))["floaters"] == 2
+
+
+def test_it_tells_what_a_primitive_has_of_its_own(tmp_path):
+    model = model_of("gef")
+    model.rows["shapes"] = torch.linspace(-1, 2, 40)
+    model.rows["shapes"][3] = torch.nan
+    write_model(model, tmp_path / "m.safetensors")
+    info = describe(tmp_path / "m.safetensors")
+    assert list(info.own_fields) == ["shapes"] and info.own_tables == {} and info.non_finite == 1
+    shapes = info.own_fields["shapes"]
+    assert (shapes.low, shapes.high, sum(shapes.counts)) == (-1, 2, 39)
+    assert "40 (gef)" in info.text() and "init_opacity = 0.6" in info.text()
+
+    model = model_of("convex", points=5)
+    model.rows["log_sigmas"][:] = math.log(1e-3)
+    model.rows["vertices"][0] = torch.nan  # no covariance to take apart
+    write_model(model, tmp_path / "m.safetensors")
+    info = describe(tmp_path / "m.safetensors")
+    assert info.own_tables == {"vertices": (5, 3)} and info.non_finite == 1
+    assert set(info.own_fields) == {"deltas, log10", "sigmas, log10", "masks"}
+    assert info.own_fields["sigmas, log10"].median == pytest.approx(-3) and info.own_fields["masks"].high == 1
+    for line in ("vertices       5 x 3 numbers per splat", "reference_focal = 50.0", "points = 5"):
+        assert line in info.text(), line
+    assert json.loads(json.dumps(info.to_json()))["own_tables"]["vertices"] == [5, 3]
+
+
+def test_plain_gaussians_have_nothing_of_their_own(tmp_path):
+    write_model(random_model(filter2d="analytic"), tmp_path / "m.ply")
+    info = describe(tmp_path / "m.ply")
+    assert info.own_fields == info.own_tables == info.settings == {} and "settings" not in info.text()
+    assert "analytic: the integral over the pixel" in info.text()
 
 
 def test_the_3d_filter_counts_as_drawn(tmp_path):

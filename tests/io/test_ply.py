@@ -12,7 +12,8 @@ from plyfile import PlyData, PlyElement
 
 from splat.errors import UserError
 from splat.io import ply as ply_module
-from splat.io.ply import column_names, read_ply, write_ply
+from splat.io.ply import column_names, read_comments, read_ply, write_ply
+from splat.model.filter2d import FILTERS_2D
 from splat.model.filter3d import filtered
 
 INRIA_SH3 = (
@@ -121,6 +122,24 @@ def test_antialiasing_comments_of_others(tmp_path):
         foreign(tmp_path / "f.ply", random_model(2), column_names(3), comments=[comment, "Vertical axis: -z"])
         model, header = read_ply(tmp_path / "f.ply")
         assert model.filter2d == filter2d and header["up_axis"] == [0, 0, -1]
+
+
+@pytest.mark.parametrize("filter2d", FILTERS_2D)
+def test_the_filter_is_recorded_for_us_and_as_closely_as_can_be_for_others(tmp_path, filter2d):
+    write_ply(random_model(2, filter2d=filter2d), tmp_path / "m.ply")
+    model, header = read_ply(tmp_path / "m.ply")
+    assert model.filter2d == header["filter2d"] == filter2d
+    others = [comment for comment in header["comments"] if not comment.startswith("SplatFilter2d")]
+    assert f"SplatRenderMode: {'default' if filter2d == 'classic' else 'mip'}" in others
+    assert read_comments(others)["filter2d"] == ("classic" if filter2d == "classic" else "aa")
+
+
+def test_a_filter_of_a_later_version_is_told_and_replaced_by_the_closest(tmp_path):
+    comments = ["SplatRenderMode: mip", "SplatFilter2d: exact"]
+    foreign(tmp_path / "f.ply", random_model(2), column_names(3), comments=comments)
+    model, header = read_ply(tmp_path / "f.ply")
+    assert model.filter2d == "aa" and "'exact' is not known here; aa is the closest" in header["warnings"][0]
+    assert "unknown_filter2d" not in header
 
 
 def test_rows_that_cannot_be_drawn_are_counted_and_left_out(tmp_path):

@@ -1,4 +1,4 @@
-"""The fused loss against a plain torch one: values, gradients, masks, instruction sets, threads."""
+"""The fused loss against a plain torch one: values, gradients, masks, L1 factors, instruction sets, threads."""
 
 from __future__ import annotations
 
@@ -36,18 +36,23 @@ def _restored() -> Iterator[None]:
     ops.set_threads(threads)
 
 
-def oracle(color: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(total, l1, ssim) of float64 ``color [C,H,W,3]``, by the book: Wang et al. 2004 with zero padding."""
+def oracle(
+    color: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float, factors: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(total, l1, ssim) of float64 ``color [C,H,W,3]``, by the book: Wang et al. 2004 with zero padding. ``factors``
+    [C,H,W] weigh the L1 within the total."""
     y = target.double() / 255
     w = torch.ones(color.shape[:3], dtype=torch.float64) if mask is None else mask.double() / 255
     totals, l1s, ssims = [], [], []
-    for xc, yc, wc in zip(color, y, w[..., None], strict=True):
+    factors = torch.ones_like(w) if factors is None else factors.double()
+    for xc, yc, wc, fc in zip(color, y, w[..., None], factors[..., None], strict=True):
         norm = 3 * wc.sum()
         seen = norm > 0
         norm = norm if seen else torch.ones_like(norm)
         l1 = (wc * (xc - yc).abs()).sum() / norm
+        weighted_l1 = (wc * fc * (xc - yc).abs()).sum() / norm
         ssim = (wc * _ssim_map(wc * xc + (1 - wc) * yc, yc)).sum() / norm if seen else torch.ones_like(l1)
-        l1s.append(l1), ssims.append(ssim), totals.append((1 - ssim_weight) * l1 + ssim_weight * (1 - ssim))
+        l1s.append(l1), ssims.append(ssim), totals.append((1 - ssim_weight) * weighted_l1 + ssim_weight * (1 - ssim))
     return torch.stack(totals).mean(), torch.stack(l1s).mean(), torch.stack(ssims).mean()
 
 
@@ -86,19 +91,30 @@ def pictures(cameras: int, size: tuple[int, int], mask: str, seed: int = 0) -> t
 
 @functools.cache  # pictures are cached as well, so that every instruction set meets the same tensors
 def expected(
-    color: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float
+    color: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float, factors: Tensor | None
 ) -> tuple[float, float, float, Tensor]:
     """The oracle's (total, l1, ssim) and the gradient of total."""
     leaf = color.clone().requires_grad_()
-    total, l1, ssim = oracle(leaf, target, mask, ssim_weight)
+    total, l1, ssim = oracle(leaf, target, mask, ssim_weight, factors)
     total.backward()
     return total.item(), l1.item(), ssim.item(), leaf.grad
 
 
-def assert_same(dtype: torch.dtype, color: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float) -> None:
-    total, l1, ssim, gradient = expected(color, target, mask, ssim_weight)
+@functools.cache
+def factors_of(cameras: int, size: tuple[int, int]) -> Tensor:  # [C,H,W]
+    """Between 0 and 3, with zeros; float64 with values of float32."""
+    random = torch.Generator().manual_seed(cameras)
+    return (torch.rand(cameras, *size, generator=random) * 4 - 1).clamp_min(0).double()
+
+
+def assert_same(
+    dtype: torch.dtype, color: Tensor, target: Tensor, mask: Tensor | None, ssim_weight: float, *,
+    factors: Tensor | None = None,
+) -> None:  # fmt: skip
+    total, l1, ssim, gradient = expected(color, target, mask, ssim_weight, factors)
     mine = color.to(dtype, copy=True).requires_grad_()
-    loss = photometric_loss(mine, target, mask, ssim_weight=ssim_weight)
+    l1_weights = None if factors is None else factors.to(dtype)
+    loss = photometric_loss(mine, target, mask, l1_weights=l1_weights, ssim_weight=ssim_weight)
     loss.total.backward()
     rtol = TOLERANCE[dtype]
     assert loss.total.dtype == dtype
@@ -128,6 +144,52 @@ def test_several_cameras_are_averaged(mask: str, dtype: torch.dtype, isa: str | 
     if isa:
         ops.set_isa(isa)
     assert_same(dtype, *pictures(3, (20, 17), mask), 0.2)
+
+
+@paths
+@sizes
+@pytest.mark.parametrize("mask", MASKS)
+def test_factors_on_the_l1_count_in_total_and_gradient_alone(
+    size: tuple[int, int], mask: str, dtype: torch.dtype, isa: str | None
+) -> None:
+    if isa:
+        ops.set_isa(isa)
+    for ssim_weight in (0.0, 0.2, 1.0):
+        assert_same(dtype, *pictures(1, size, mask), ssim_weight, factors=factors_of(1, size))
+
+
+@paths
+def test_every_camera_has_its_own_factors(dtype: torch.dtype, isa: str | None) -> None:
+    if isa:
+        ops.set_isa(isa)
+    assert_same(dtype, *pictures(3, (20, 17), "random"), 0.2, factors=factors_of(3, (20, 17)))
+
+
+@pytest.mark.parametrize("mask", ["none", "random"])
+def test_the_gradient_with_factors_is_that_of_finite_differences(mask: str) -> None:
+    color, target, mask = pictures(1, (6, 7), mask)
+    factors = factors_of(1, (6, 7))
+    leaf = color.clone().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: photometric_loss(x, target, mask, l1_weights=factors, ssim_weight=0.2).total, leaf, eps=1e-7,
+        atol=1e-7, rtol=1e-4,
+    )  # fmt: skip
+
+
+@paths
+@pytest.mark.parametrize("mask", ["none", "random"])
+def test_factors_of_one_give_the_bits_of_none(mask: str, dtype: torch.dtype, isa: str | None) -> None:
+    if isa:
+        ops.set_isa(isa)
+    color, target, mask = pictures(2, (70, 129), mask)
+    runs = []
+    for factors in (None, torch.ones(2, 70, 129, dtype=dtype)):
+        leaf = color.to(dtype, copy=True).requires_grad_()
+        loss = photometric_loss(leaf, target, mask, l1_weights=factors)
+        loss.total.backward()
+        runs.append((loss.total.detach(), loss.l1, loss.ssim, leaf.grad))
+    assert torch.equal(runs[0][0], runs[1][0]) and runs[0][1:3] == runs[1][1:3]
+    assert torch.equal(runs[0][3], runs[1][3])
 
 
 def test_cameras_count_alike_however_much_their_masks_hide() -> None:
@@ -213,11 +275,12 @@ def test_the_same_bits_from_one_two_and_four_threads(dtype: torch.dtype, isa: st
     if isa:
         ops.set_isa(isa)
     color, target, mask = pictures(2, (130, 70), "random")
+    factors = factors_of(2, (130, 70)).to(dtype)
     runs = []
     for threads in (1, 2, 4, 4):
         ops.set_threads(threads)
         leaf = color.to(dtype, copy=True).requires_grad_()
-        total = photometric_loss(leaf, target, mask).total
+        total = photometric_loss(leaf, target, mask, l1_weights=factors).total
         total.backward()
         runs.append((total.detach(), leaf.grad))
     for total, grad in runs[1:]:
@@ -226,7 +289,7 @@ def test_the_same_bits_from_one_two_and_four_threads(dtype: torch.dtype, isa: st
 
 def _bad(**change) -> dict:
     color, target, mask = pictures(1, (4, 5), "random")
-    return {"color": color, "target": target, "mask": mask} | change
+    return {"color": color, "target": target, "mask": mask, "l1_weights": None} | change
 
 
 @pytest.mark.parametrize(
@@ -243,12 +306,16 @@ def _bad(**change) -> dict:
         _bad(mask=torch.ones(1, 4, 5, dtype=torch.bool)),
         _bad(mask=torch.zeros(2, 4, 5, dtype=torch.uint8)),
         _bad(mask=torch.zeros(1, 4, 5, 1, dtype=torch.uint8)),
+        _bad(l1_weights=torch.ones(1, 5, 4, dtype=torch.float64)),
+        _bad(l1_weights=torch.ones(1, 4, 5)),
+        _bad(l1_weights=torch.ones(1, 4, 5, 3, dtype=torch.float64)),
         _bad(color=torch.zeros(0, 4, 5, 3), target=torch.zeros(0, 4, 5, 3, dtype=torch.uint8), mask=None),
         _bad(color=torch.zeros(1, 0, 5, 3), target=torch.zeros(1, 0, 5, 3, dtype=torch.uint8), mask=None),
     ],
     ids=["3d", "4-channels", "sizes-differ", "float16", "int", "float-target", "more-targets", "mask-turned",
-         "bool-mask", "more-masks", "4d-mask", "no-camera", "no-pixel"],
+         "bool-mask", "more-masks", "4d-mask", "factors-turned", "float-factors", "4d-factors", "no-camera",
+         "no-pixel"],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(arguments: dict) -> None:
-    with pytest.raises(ValueError, match=r"color|target|mask|dtype"):
+    with pytest.raises(ValueError, match=r"color|target|mask|l1_weights|dtype"):
         photometric_loss(**arguments)

@@ -1,7 +1,11 @@
 // Derivatives of a random weighted sum of all pictures, three ways: dual numbers through the forward templates, the
 // float64 backward templates, and central differences of the float64 forward pass. One parameter per line of output.
 //
-//   dual_check degree=3 dilation=0.3 compensate=0 filter3d=1 off_center=1 wide=1 opaque=0 seed=1   -> JSON
+//   dual_check footprint=0 degree=3 dilation=0.3 compensate=0 filter3d=1 off_center=1 wide=1 opaque=0 frontal=0
+//              smaller=0 seed=1   -> JSON
+//
+// footprint: 0 gaussian, 1 analytic, 2 gef. frontal: a camera that looks along z at splats on its axis, whose ellipses
+// are aligned, round, nearly round, needles. smaller: taken off every log scale.
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -18,6 +22,9 @@
 #include "../../cuda/cpu/pool.h"
 #include "../../cuda/cpu/project.h"
 #include "../../cuda/cpu/walk.h"
+#include "../../cuda/math/analytic.h"
+#include "../../cuda/math/gaussian.h"
+#include "../../cuda/math/gef.h"
 
 namespace splat {
 inline namespace SPLAT_ISA {
@@ -53,9 +60,9 @@ constexpr int kSplats = 11, kFeatures = 2, kWidth = 37, kHeight = 21;
 constexpr int64_t kPlane = kWidth * kHeight;
 
 // Parameters by group. The pose is one of them; its 12 entries count as independent numbers.
-enum Group { kMeans, kQuats, kLogScales, kLogits, kSh0, kShRest, kFeature, kBackground, kPose, kGroups };
+enum Group { kMeans, kQuats, kLogScales, kLogits, kSh0, kShRest, kFeature, kBackground, kPose, kShape, kGroups };
 constexpr const char* kNames[kGroups] = {"means", "quats",    "log_scales", "logit_opacities", "sh0",
-                                         "sh_rest", "features", "background", "camera"};
+                                         "sh_rest", "features", "background", "camera", "shapes"};
 
 using Settings = std::map<std::string, double>;
 using Values = std::vector<double>;
@@ -92,18 +99,37 @@ void set_view(Scene& scene, Settings& s) {
                         -std::sin(b), std::sin(a) * std::cos(b), std::cos(a) * std::cos(b), 0.3};
   splat_view& v = scene.view;
   v.fx = 30, v.fy = 34, v.cx = kWidth / 2.0, v.cy = kHeight / 2.0;
+  if (s["frontal"] > 0) scene.group[kPose] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0}, v.fy = v.fx;
   if (s["off_center"] > 0) v.cx = 0.3 * kWidth, v.cy = 0.66 * kHeight;
   v.near_z = 0.2, v.far_z = 1e10, v.dilation = s["dilation"], v.compensate = int32_t(s["compensate"]);
   v.sh_degree = int32_t(s["degree"]), v.width = kWidth, v.height = kHeight;
 }
 
-Scene make_scene(Settings& s) {
+// On the axis of a frontal camera, where the ellipse has exactly the splat's own first two axes.
+void place_on_axis(Scene& scene) {
+  struct Ellipse { double x, y, angle; };  // log deviations, px at the depth of 4; radians
+  const Ellipse ellipses[] = {{1.2, 0.4, 0}, {0.3, 1.1, 0},    {0.9, 0.2, 1.5707963267948966},
+                              {0.7, 0.7, 0}, {0.4, 0.4, 0.7},  {0.8, 0.79, 0.4},
+                              {1.9, -1.2, 0.6}, {-1.0, -1.3, 1.2}, {-1.2, -1.2, 0}};
+  for (int i = 0; i < 9; ++i) {
+    const Ellipse& e = ellipses[i];
+    const int row = 2 + i;
+    const double at[3] = {0, 0, 3.5 + 0.13 * i}, px = std::log(4.0 / 30.0);
+    const double log_scale[3] = {e.x + px, e.y + px, 0.3 + px};
+    const double quat[4] = {std::cos(e.angle / 2), 0, 0, std::sin(e.angle / 2)};
+    for (int k = 0; k < 3; ++k) scene.group[kMeans][3 * row + k] = at[k];
+    for (int k = 0; k < 3; ++k) scene.group[kLogScales][3 * row + k] = log_scale[k];
+    for (int k = 0; k < 4; ++k) scene.group[kQuats][4 * row + k] = quat[k];
+  }
+}
+
+template <class F> Scene make_scene(Settings& s) {
   Scene scene;
   Random random{uint64_t(s["seed"])};
   const int degree = int(s["degree"]);
   scene.rest = (degree + 1) * (degree + 1) - 1;
-  const int sizes[kGroups] = {3, 4, 3, 1, 3, 3 * scene.rest, kFeatures, 0, 0};
-  for (int g = 0; g <= kFeature; ++g) scene.group[g].resize(size_t(kSplats * sizes[g]));
+  const int sizes[kGroups] = {3, 4, 3, 1, 3, 3 * scene.rest, kFeatures, 0, 0, F::kShapes};
+  for (int g = 0; g < kGroups; ++g) scene.group[g].resize(size_t(kSplats * sizes[g]));
   for (int i = 0; i < kSplats; ++i) {
     const double spread[3] = {1.2, 0.7, 0.6}, center[3] = {0, 0, 4};
     for (int k = 0; k < 3; ++k) scene.group[kMeans][3 * i + k] = spread[k] * random.normal() + center[k];
@@ -124,13 +150,16 @@ Scene make_scene(Settings& s) {
   scene.has_filter3d = s["filter3d"] > 0;
   scene.filter3d.resize(kSplats);
   for (double& f : scene.filter3d) f = 0.1 + 0.05 * std::fabs(random.normal());
+  random.fill(scene.group[kShape], 1);
+  if (s["frontal"] > 0) place_on_axis(scene);
+  for (double& value : scene.group[kLogScales]) value -= s["smaller"];
   scene.group[kBackground] = {0.2, 0.5, 0.9};
   set_view(scene, s);
   return scene;
 }
 
 // One render in one number type, with the memory it needs.
-template <class P> struct Pass {
+template <class F, class P> struct Pass {
   std::vector<P> group[kGroups], filter3d, records, color, final_T, expected, median, features, slot_stats;
   std::vector<uint32_t> depth_keys, rect_tiles, order, slot_begin, slot_count, tile_begin;
   std::vector<uint32_t> instance_splat, instance_slot;
@@ -154,23 +183,23 @@ template <class P> struct Pass {
     rows = {kSplats, SPLAT_F64, scene.rest, kFeatures, 0,
             group[kMeans].data(), group[kQuats].data(), group[kLogScales].data(), group[kLogits].data(),
             group[kSh0].data(), group[kShRest].data(), group[kFeature].data(),
-            scene.has_filter3d ? filter3d.data() : nullptr};
+            scene.has_filter3d ? filter3d.data() : nullptr, {group[kShape].data()}, {F::kShapes}, {}};
     draw();
   }
   Pass(const Pass&) = delete;
 
   void draw() {
-    records.resize(kSplats * SPLAT_RECORD), depth_keys.resize(kSplats), rect_tiles.resize(kSplats);
+    records.resize(kSplats * F::kRecord), depth_keys.resize(kSplats), rect_tiles.resize(kSplats);
     projected = {records.data(), depth_keys.data(), rect_tiles.data()};
     const ProjectTask project{&rows, &view, &projected, nullptr, nullptr, nullptr};
-    project_chunk<Gaussian, P>(project, 0);
+    project_chunk<F, P>(project, 0);
     const int64_t capacity = kSplats * tiles;
     order.resize(kSplats), slot_begin.resize(kSplats + 1), slot_count.resize(kSplats), tile_begin.resize(tiles + 1);
     instance_splat.resize(capacity), instance_slot.resize(capacity);
     bins = {order.data(), slot_begin.data(), slot_count.data(), tile_begin.data(), instance_splat.data(),
             instance_slot.data(), capacity};
-    Kernels kernels{};
-    kernels.walk = walk_chunk<P>;
+    FootprintKernels kernels{};
+    kernels.walk = walk_chunk<F, P>;
     slots = bin(kernels, rows, view, projected, bins, &visible);
     color.resize(3 * kPlane), final_T.resize(kPlane), expected.resize(kPlane), median.resize(kPlane);
     features.resize(kFeatures * kPlane), slot_stats.resize(slots);
@@ -179,7 +208,7 @@ template <class P> struct Pass {
     images.depth_median = median.data(), images.features = features.data();
     images.stats = SPLAT_STAT_FRAGMENTS, images.slot_stats = slot_stats.data();
     const BlendTask blend{&rows, &view, &projected, &bins, &images, nullptr};
-    for (int64_t t = 0; t < tiles; ++t) blend_tile<Gaussian, P>(blend, t);
+    for (int64_t t = 0; t < tiles; ++t) blend_tile<F, P>(blend, t);
   }
 
   P loss(const Weights& w) const {
@@ -202,24 +231,25 @@ struct Gradients {
   Values group[kGroups];
 };
 
-Gradients backward(const Scene& scene, Pass<double>& pass, const Weights& w) {
+template <class F> Gradients backward(const Scene& scene, Pass<F, double>& pass, const Weights& w) {
   Gradients g;
   for (int i = 0; i < kGroups; ++i) g.group[i].assign(scene.group[i].size(), 0);
-  const int stride = SPLAT_SLOT + 1 + kFeatures;  // depth, features
+  const int stride = F::kSums + 3 + 1 + kFeatures;  // depth, features
   Values slots(size_t(pass.slots * stride)), scratch(SPLAT_CAMERA_GRAD);
   splat_image_grads cotangents{};
   cotangents.color = w.color.data(), cotangents.alpha = w.alpha.data(), cotangents.features = w.features.data();
   cotangents.depth_expected = w.expected.data(), cotangents.depth_median = w.median.data();
   cotangents.slot_stride = stride, cotangents.slots = slots.data();
   const BlendTask blend{&pass.rows, &pass.view, &pass.projected, &pass.bins, &pass.images, &cotangents};
-  for (int64_t t = 0; t < pass.tiles; ++t) blend_backward_tile<Gaussian, double>(blend, t);
+  for (int64_t t = 0; t < pass.tiles; ++t) blend_backward_tile<F, double>(blend, t);
   splat_row_grads out{};
   out.means = g.group[kMeans].data(), out.quats = g.group[kQuats].data(), out.log_scales = g.group[kLogScales].data();
   out.logit_opacities = g.group[kLogits].data(), out.sh0 = g.group[kSh0].data();
   out.sh_rest = g.group[kShRest].data(), out.features = g.group[kFeature].data();
+  out.shape[0] = g.group[kShape].data();
   out.camera = g.group[kPose].data(), out.camera_scratch = scratch.data();
   const ProjectTask project{&pass.rows, &pass.view, &pass.projected, &pass.bins, &cotangents, &out};
-  project_backward_chunk<Gaussian, double>(project, 0);
+  project_backward_chunk<F, double>(project, 0);
   g.group[kPose] = scratch;  // one chunk: its sums are the sums
   for (int c = 0; c < 3; ++c)
     for (int64_t i = 0; i < kPlane; ++i) g.group[kBackground][c] += w.color[c * kPlane + i] * pass.final_T[i];
@@ -227,50 +257,51 @@ Gradients backward(const Scene& scene, Pass<double>& pass, const Weights& w) {
 }
 
 // A fragment came or went, or a median moved to another splat: no derivative says that.
-bool jumped(const Pass<double>& a, const Pass<double>& b) {
+template <class F> bool jumped(const Pass<F, double>& a, const Pass<F, double>& b) {
   bool moved = a.fragments() != b.fragments();
   for (int64_t i = 0; i < kPlane; ++i) moved |= std::fabs(a.median[i] - b.median[i]) > 1e-4;
   return moved;
 }
 
 // Central difference; false where the picture jumps between its ends.
-bool difference(Scene scene, int group, int index, const Weights& w, double* slope) {
+template <class F> bool difference(Scene scene, int group, int index, const Weights& w, double* slope) {
   constexpr double kStep = 1e-6;
   double& x = scene.group[group][index];
   const double at = x;
   x = at + kStep;
-  const Pass<double> above(scene, -1, 0);
+  const Pass<F, double> above(scene, -1, 0);
   x = at - kStep;
-  const Pass<double> below(scene, -1, 0);
+  const Pass<F, double> below(scene, -1, 0);
   *slope = (above.loss(w) - below.loss(w)) / (2 * kStep);
   return !jumped(above, below);
 }
 
 // Whether the scene holds what it is meant to: splats with a clamped Jacobian, a clamped colour or a clamped alpha,
 // pixels that are (nearly) at the stop and pixels that have a median depth.
-void print_coverage(const Pass<double>& pass) {
-  int clamped = 0, opaque = 0, stopped = 0, crossed = 0, dark = 0;
+template <class F> void print_coverage(const Pass<F, double>& pass) {
+  int clamped = 0, opaque = 0, stopped = 0, crossed = 0, dark = 0, round = 0;
   const View<double> view = make_view<double>(pass.view);
   for (int64_t i = 0; i < kSplats; ++i) {
     if (pass.slot_count[i] == 0) continue;
     const bool filtered = pass.rows.filter3d != nullptr;
-    const auto o = project_gaussian<double, double>(load_row<double>(pass.rows, i), view, filtered);
+    const auto o = project_gaussian<double, double>(load_row<F, double>(pass.rows, i), view, filtered);
     clamped += o.tx != o.p[0] * o.inv_z || o.ty != o.p[1] * o.inv_z;
     opaque += o.opacity_eff > kAlphaMax;
-    dark += pass.records[i * SPLAT_RECORD + kColor + 1] == 0;
+    round += o.a == o.c && o.xy == 0;
+    dark += pass.records[i * F::kRecord + kColor + 1] == 0;
   }
   for (int64_t i = 0; i < kPlane; ++i) stopped += pass.final_T[i] < 1e-3, crossed += pass.median[i] > 0;
   std::printf("\"drawn\": %d, \"instances\": %d, \"clamped\": %d, \"opaque\": %d, ", int(pass.visible),
               int(pass.tile_begin.back()), clamped, opaque);
-  std::printf("\"dark\": %d, \"stopped\": %d, \"crossed\": %d,\n", dark, stopped, crossed);
+  std::printf("\"dark\": %d, \"stopped\": %d, \"crossed\": %d, \"round\": %d,\n", dark, stopped, crossed, round);
 }
 
-void run(Settings& settings) {
-  const Scene scene = make_scene(settings);
+template <class F> void run(Settings& settings) {
+  const Scene scene = make_scene<F>(settings);
   Weights w;
   Random random{uint64_t(settings["seed"]) + 1000};
   for (Values* values : {&w.color, &w.alpha, &w.expected, &w.median, &w.features}) random.fill(*values, 1);
-  Pass<double> pass(scene, -1, 0);
+  Pass<F, double> pass(scene, -1, 0);
   const Gradients gradients = backward(scene, pass, w);
   const double loss = pass.loss(w);
   std::printf("{");
@@ -279,9 +310,9 @@ void run(Settings& settings) {
   bool first = true;
   for (int g = 0; g < kGroups; ++g)
     for (int i = 0; i < int(scene.group[g].size()); ++i) {
-      const Dual forward = Pass<Dual>(scene, g, i).loss(w);
+      const Dual forward = Pass<F, Dual>(scene, g, i).loss(w);
       double slope = 0;
-      const bool smooth = difference(scene, g, i, w, &slope);
+      const bool smooth = difference<F>(scene, g, i, w, &slope);
       std::printf("%s\n[\"%s\", %d, %.17g, %.17g, %.17g, ", first ? "" : ",", kNames[g], i, forward.v, forward.d,
                   gradients.group[g][i]);
       std::printf(smooth ? "%.17g]" : "null]", slope);
@@ -302,5 +333,9 @@ int main(int argc, char** argv) {
     settings[word.substr(0, equals)] = std::atof(word.c_str() + equals + 1);
   }
   splat::set_thread_count(1);
-  splat::run(settings);
+  switch (int(settings["footprint"])) {
+    case 0: splat::run<splat::Gaussian>(settings); break;
+    case 1: splat::run<splat::Analytic>(settings); break;
+    default: splat::run<splat::Gef>(settings);
+  }
 }

@@ -26,6 +26,9 @@ from helpers_render import Case, build, draw, native_rasterizer, random_cotangen
 from splat.native import ops
 scene = build(Case(size=(33, 40), count=60, degree=2, features=2, hostile=True, seed=5))
 drawn = everything(draw(native_rasterizer(), scene, torch.float32, random_cotangents(scene)))
+convex = build(Case(kind="convex", size=(17, 9), count=20, degree=0, focal=9.0, seed=6))
+shaped = everything(draw(native_rasterizer(), convex, torch.float32, random_cotangents(convex)))
+drawn |= {"convex " + name: tensor for name, tensor in shaped.items()}
 numbers = {name: tensor.double().nan_to_num().sum().item() for name, tensor in drawn.items()}
 random = torch.Generator().manual_seed(1)
 color, target = torch.rand(3, 9, 7, generator=random), torch.zeros(9, 7, 3, dtype=torch.uint8)

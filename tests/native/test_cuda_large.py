@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from helpers_cuda import Twin, View
-from helpers_cuda_scene import Case, Scene, build
+from helpers_cuda_compare import binned, same_bins
+from helpers_cuda_scene import Case, build
 from helpers_native import host_library
 
 from splat.native.library import NativeLibraryError, cpu_library
@@ -36,26 +37,6 @@ def cpu() -> Twin:
         return Twin(cpu_library(), cuda=False)
     except NativeLibraryError as error:
         pytest.skip(str(error))
-
-
-def binned(cuda: Twin, cpu: Twin, scene: Scene, extra: int = 5) -> tuple[View, View]:
-    """Both libraries after binning the same projection."""
-    theirs = View(cuda, scene).project()
-    projected = theirs.out.projected
-    ours = View(cpu, scene).take_projected(**{name: array.copy() for name, array in projected.items()})
-    capacity = int(projected["rect_tiles"].sum()) + extra
-    return theirs.bin(capacity), ours.bin(capacity)
-
-
-def same_bins(theirs: View, ours: View) -> None:
-    a, b, n = theirs.out, ours.out, theirs.case.count
-    for name in ("visible", "slots", "instances", "overflow"):
-        assert a.counts[name] == b.counts[name], name
-    visible, instances = b.counts["visible"], b.counts["instances"]
-    assert a.counts["chunks"] == (-(-np.diff(b.bins["tile_begin"].astype(np.int64)) // 256)).sum()
-    lengths = {"order": visible, "slot_begin": n + 1, "slot_count": n, "tile_begin": theirs.tiles + 1}
-    for name, length in {**lengths, "instance_splat": instances, "instance_slot": instances}.items():
-        np.testing.assert_array_equal(a.bins[name][:length], b.bins[name][:length], err_msg=name)
 
 
 @pytest.mark.parametrize("case", LARGE, ids=str)

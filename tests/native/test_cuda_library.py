@@ -179,6 +179,7 @@ def test_the_whole_library_builds_without_a_warning(tmp_path: Path) -> None:
     ours = header.split("the CUDA backend:")[1]
     wanted = set(re.findall(r"SPLAT_API [\w *]+\b(splat_cuda_\w+)\(", ours))
     wanted |= {"splat_cuda_error", "splat_abi_version", "splat_forward_stat_stride", "splat_backward_slot_stride"}
+    wanted |= {"splat_footprints", "splat_footprint", "splat_record_reals", "splat_footprint_sums"}
     for name in wanted:
         getattr(native.lib, name)
     command = ["nm", "-D", "--defined-only", str(native.path)]

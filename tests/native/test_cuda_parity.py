@@ -16,15 +16,14 @@ from pathlib import Path
 import helpers_cuda_exercise
 import numpy as np
 import pytest
-from helpers_cuda import ROWS, AdamRows, Drawn, Twin, View, adam, capacity_for, draw, knn, morton, photometric
-from helpers_cuda_scene import Case, Scene, build, off_alignment
+from helpers_cuda import ROWS, AdamRows, Twin, View, adam, capacity_for, draw, knn, morton, photometric
+from helpers_cuda_compare import PLAIN, binned, close, defined_bytes, same_bins
+from helpers_cuda_scene import Case, build, off_alignment
 from helpers_native import ROOT, host_library, sanitizer_environment
 
 from splat.native.library import NativeLibraryError, cpu_library
 
-RTOL = 1e-4
 SEEDS = (0, 1, 2, 3)
-PLAIN = {"depth": (), "stats": 0, "backward_stats": 0, "top_id": False}
 TINY, SMALL, LARGE = (17, 9), (33, 40), (70, 50)
 MANY_ROWS = Case(size=(40, 33), count=2600, degree=1, opaque=-3.0, features=1, depth=("expected",), stats=7, seed=17)
 """Several chunks of 256 instances in a tile."""
@@ -81,28 +80,6 @@ def plain_order(cuda: Twin) -> None:
     cuda.seed(0)
 
 
-def close(actual: np.ndarray, expected: np.ndarray, what: str, rtol: float = RTOL) -> None:
-    """Within ``rtol`` of each value plus ``rtol`` of the array's root mean square."""
-    assert actual.shape == expected.shape, what
-    if not expected.size:
-        return
-    actual, expected = actual.astype(np.float64), expected.astype(np.float64)
-    size = np.abs(expected) + np.sqrt(np.mean(expected**2))
-    error = np.nan_to_num(np.abs(actual - expected) / np.maximum(size, 1e-300), nan=np.inf)
-    worst = np.unravel_index(error.argmax(), error.shape)
-    text = f"{actual[worst]:.9g}, expected {expected[worst]:.9g}; {(error > rtol).sum()} of {error.size} are off"
-    assert error[worst] <= rtol, f"{what}{list(map(int, worst))}: {text}"
-
-
-def both(cuda: Twin, cpu: Twin, scene: Scene, extra: int = 7) -> tuple[View, View]:
-    """The two libraries after binning the CUDA library's projection."""
-    theirs = View(cuda, scene).project()
-    projected = theirs.out.projected
-    ours = View(cpu, scene).take_projected(**{name: array.copy() for name, array in projected.items()})
-    capacity = int(projected["rect_tiles"].sum()) + extra
-    return theirs.bin(capacity), ours.bin(capacity)
-
-
 @every_case
 def test_project(cuda: Twin, cpu: Twin, case: Case) -> None:
     scene = build(case)
@@ -121,26 +98,18 @@ def test_project(cuda: Twin, cpu: Twin, case: Case) -> None:
 
 @every_case
 def test_bin(cuda: Twin, cpu: Twin, case: Case) -> None:
-    theirs, ours = both(cuda, cpu, build(case))
-    a, b, n = theirs.out, ours.out, case.count
-    for name in ("visible", "slots", "instances", "overflow"):
-        assert a.counts[name] == b.counts[name], name
-    tile_sizes = np.diff(b.bins["tile_begin"].astype(np.int64))
-    assert a.counts["chunks"] == (-(-tile_sizes // 256)).sum()
-    visible, instances = b.counts["visible"], b.counts["instances"]
-    lengths = {"order": visible, "slot_begin": n + 1, "slot_count": n, "tile_begin": theirs.tiles + 1}
-    for name, length in {**lengths, "instance_splat": instances, "instance_slot": instances}.items():
-        assert (a.bins[name][:length] == b.bins[name][:length]).all(), name
+    theirs, ours = binned(cuda, cpu, build(case))
+    same_bins(theirs, ours)
 
 
 def test_a_tile_holds_several_chunks(cuda: Twin, cpu: Twin) -> None:
-    tile_begin = both(cuda, cpu, build(MANY_ROWS))[1].out.bins["tile_begin"]
+    tile_begin = binned(cuda, cpu, build(MANY_ROWS))[1].out.bins["tile_begin"]
     assert np.diff(tile_begin.astype(np.int64)).max() > 3 * 256
 
 
 @every_case
 def test_blend_and_its_statistics(cuda: Twin, cpu: Twin, case: Case) -> None:
-    theirs, ours = (view.blend().forward_stats() for view in both(cuda, cpu, build(case)))
+    theirs, ours = (view.blend().forward_stats() for view in binned(cuda, cpu, build(case)))
     assert theirs.out.images.keys() == ours.out.images.keys()
     for name, expected in ours.out.images.items():
         if name == "top_id":
@@ -153,7 +122,7 @@ def test_blend_and_its_statistics(cuda: Twin, cpu: Twin, case: Case) -> None:
 
 @every_case
 def test_backward_and_its_statistics(cuda: Twin, cpu: Twin, case: Case) -> None:
-    theirs, ours = (view.blend().blend_backward() for view in both(cuda, cpu, build(case)))
+    theirs, ours = (view.blend().blend_backward() for view in binned(cuda, cpu, build(case)))
     theirs, ours = theirs.backward_stats().project_backward(), ours.backward_stats().project_backward()
     assert theirs.out.backward.keys() == ours.out.backward.keys()
     for name, expected in ours.out.backward.items():
@@ -166,7 +135,7 @@ def test_backward_and_its_statistics(cuda: Twin, cpu: Twin, case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES[4:16], ids=str)
 def test_project_backward_from_the_same_slots(cuda: Twin, cpu: Twin, case: Case) -> None:
-    theirs, ours = (view.blend() for view in both(cuda, cpu, build(case)))
+    theirs, ours = (view.blend() for view in binned(cuda, cpu, build(case)))
     ours.blend_backward().project_backward()
     # The arrays of the CPU's blend stand in for those of the other; project_backward reads nothing but the slots.
     address = int(cpu.ffi.cast("uintptr_t", ours.image_grads))
@@ -199,18 +168,6 @@ def test_memory_off_alignment_gives_the_same_bits(cuda: Twin, case: Case) -> Non
 
 
 # --- schedules, overflow -------------------------------------------------------------------------------------
-
-
-def defined_bytes(drawn: Drawn) -> dict[str, bytes]:
-    """Every array with its places that hold something."""
-    counts, found = drawn.counts, {}
-    lengths = {"order": counts["visible"], "instance_splat": counts["instances"], "instance_slot": counts["instances"]}
-    for part in (drawn.projected, drawn.bins, drawn.images, drawn.forward, drawn.backward, drawn.grads):
-        for name, array in part.items():
-            found[name] = array[: lengths.get(name)].tobytes()
-    # A record of a row that is not drawn is nobody's business.
-    found["records"] = drawn.projected["records"][drawn.projected["depth_keys"] != 0xFFFFFFFF].tobytes()
-    return found
 
 
 @pytest.mark.parametrize("case", [CASES[i] for i in (2, 6, 10, 12, 14, 15, 17)], ids=str)

@@ -18,13 +18,17 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [Path(__file__).with_name("dual_check.cpp"), ROOT / "cuda/cpu/bin.cpp", ROOT / "cuda/cpu/pool.cpp"]
 FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-fno-math-errno", "-pthread"]
 SPLATS = 11
-GROUPS = ("means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest", "features", "background", "camera")
+GROUPS = (
+    "means", "quats", "log_scales", "logit_opacities", "sh0", "sh_rest", "features", "background", "camera", "shapes"
+)  # fmt: skip
 TAILS = {"means": 3, "quats": 4, "log_scales": 3, "logit_opacities": 1, "sh0": 3, "features": 2}
 ROUNDING = 2e-7
 """Of a central difference: some 1e3 double roundings of a loss of size 1e2, over twice the step of 1e-6."""
 CLASSIC = {"dilation": 0.3, "compensate": 0}
 AA = {"dilation": 0.3, "compensate": 1}
 MIP = {"dilation": 0.1, "compensate": 1}
+ANALYTIC = {"footprint": 1, "dilation": 0, "compensate": 0}
+GEF = {"footprint": 2}
 CASES = {
     "classic-sh0": {**CLASSIC, "degree": 0, "seed": 1},
     "classic-sh3-off_center": {**CLASSIC, "degree": 3, "off_center": 1, "seed": 2},
@@ -36,6 +40,15 @@ CASES = {
     "mip-sh1-off_center": {**MIP, "degree": 1, "off_center": 1, "seed": 8},
     "mip-sh3-filter3d-wide": {**MIP, "degree": 3, "filter3d": 1, "wide": 1, "seed": 9},
     "mip-sh0-filter3d-opaque-wide": {**MIP, "degree": 0, "filter3d": 1, "opaque": 12, "wide": 1, "seed": 10},
+    "analytic-sh1": {**ANALYTIC, "degree": 1, "seed": 1},
+    "analytic-sh2-wide-opaque": {**ANALYTIC, "degree": 2, "wide": 1, "opaque": 5, "seed": 5},
+    "analytic-sh1-filter3d-off_center": {**ANALYTIC, "degree": 1, "filter3d": 1, "off_center": 1, "seed": 3},
+    "analytic-sh0-frontal": {**ANALYTIC, "degree": 0, "frontal": 1, "seed": 4},
+    "analytic-sh0-frontal-sub_pixel": {**ANALYTIC, "degree": 0, "frontal": 1, "smaller": 0.9, "seed": 2},
+    "gef-classic-sh1-opaque": {**GEF, **CLASSIC, "degree": 1, "opaque": 5, "seed": 5},
+    "gef-aa-sh2-wide": {**GEF, **AA, "degree": 2, "wide": 1, "seed": 2},
+    "gef-mip-sh0-filter3d-off_center": {**GEF, **MIP, "degree": 0, "filter3d": 1, "off_center": 1, "seed": 9},
+    "gef-mip-sh0-frontal": {**GEF, **MIP, "degree": 0, "frontal": 1, "seed": 3},
 }
 
 
@@ -78,10 +91,13 @@ def test_the_scene_holds_what_it_claims(name: str, derivatives) -> None:
     assert found["dark"] >= 1 and found["crossed"] >= 20
     if case.get("wide"):
         assert found["clamped"] >= 3
+    if case.get("frontal"):
+        assert found["round"] >= 2, "ellipses without axes"
     if case.get("opaque"):
         assert found["opaque"] >= 3 and found["stopped"] >= 10
     size = {group: SPLATS * tail for group, tail in TAILS.items()}
     size |= {"sh_rest": SPLATS * 3 * ((case["degree"] + 1) ** 2 - 1), "background": 3, "camera": 12}
+    size["shapes"] = SPLATS if case.get("footprint") == 2 else 0
     for group in GROUPS:
         assert sum(row[0] == group for row in found["rows"]) == size[group]
 

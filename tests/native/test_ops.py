@@ -116,6 +116,17 @@ def test_adam_counts_steps_from_one() -> None:
         ops.adam_step(*(torch.zeros(4) for _ in range(4)), step=0, **ADAM)
 
 
+# --- the loss --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["target", "mask", "l1_weights", "grad"])
+def test_pictures_of_the_loss_must_be_where_the_rendered_one_is(name: str) -> None:
+    shapes = {"color": (3, 4, 5), "target": (4, 5, 3), "mask": (4, 5), "l1_weights": (4, 5), "grad": (3, 4, 5)}
+    tensors = {key: torch.zeros(shape, device="meta" if key == name else "cpu") for key, shape in shapes.items()}
+    with pytest.raises(ValueError, match=f"{name} is on meta"):
+        ops.photometric(**tensors, ssim_weight=0.2, scratch=torch.empty(180))
+
+
 # --- nearest neighbours ----------------------------------------------------------------------------------------
 
 

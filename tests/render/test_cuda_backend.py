@@ -36,7 +36,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
         yield "cpu"
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", (*CASES, *helpers_gpu.FOOTPRINT_CASES), ids=str)
 def test_pictures_gradients_and_statistics_equal_the_reference(case, device: str) -> None:
     helpers_gpu.check_case(case, device)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from splat.errors import UserError
 from splat.model.render_inputs import RenderInputs
 from splat.render.reference import ReferenceRasterizer
+from splat.render.reference_footprints import REFERENCE_FOOTPRINTS
 from splat.render.reference_projection import View
 from splat.render.types import RenderOptions
 
@@ -20,7 +21,7 @@ from splat.render.types import RenderOptions
 def tiny_scene(filter2d: str, *, filter3d: bool, opaque: float = 0.0, grow: float = 0.8):
     """Six splats that reach every branch that has a gradient."""
     scene = build(Case(size=(7, 6), count=6, filter2d=filter2d, filter3d=filter3d, features=2, off_center=True,
-                       opaque=opaque, seed=31))
+                       opaque=opaque, seed=31))  # fmt: skip
     rows = {f.name: getattr(scene.inputs, f.name) for f in fields(scene.inputs)}
     rows["means"][:, :2] *= 0.5
     rows["log_scales"] += grow
@@ -42,7 +43,7 @@ def weighted_pictures(scene, rasterizer: ReferenceRasterizer, names: tuple[str, 
         output = rasterizer.render(
             replace(scene.inputs, **dict(zip(keys, values, strict=True))),
             replace(scene.cameras, camera_from_world=poses), replace(scene.options, background=background),
-        )
+        )  # fmt: skip
         return sum((getattr(output, name) * cotangents[name]).sum() for name in pictures)
 
     tensors = [scene.cameras.camera_from_world, scene.options.background, *(getattr(scene.inputs, k) for k in keys)]
@@ -69,7 +70,8 @@ def test_gradients_equal_finite_differences_with_thresholds() -> None:
     exact = ReferenceRasterizer()
     view = View(scene.cameras.camera_from_world[0], scene.cameras.K[0], 7, 6)
     _, _, splats = exact.screen_splats(scene.inputs, view, scene.options)
-    chunk = exact.fragments(splats, torch.tensor([[x + 0.5, y + 0.5] for y in range(6) for x in range(7)]).double())
+    pixels = torch.tensor([[x + 0.5, y + 0.5] for y in range(6) for x in range(7)]).double()
+    chunk = exact.fragments(REFERENCE_FOOTPRINTS["gaussian"], splats, pixels)
     stopped = ~chunk.live & (chunk.opacities * chunk.response >= 1 / 255)
     assert chunk.clamped.any() and stopped.any() and (~chunk.live & ~stopped).any()
     loss, tensors = weighted_pictures(scene, exact, ("color", "alpha", "depth_expected", "features"))
@@ -168,7 +170,7 @@ def _add_view_by_hand(expected: dict[str, Tensor], scene, index: int, cotangent:
                     "abs_grad2d_l2": 2 * by_mean.norm() / max(1 - left, 1e-5),
                     "sensitivity": (h["by_alpha"] * h["o"] * h["free"]).square().sum(),
                     "max_contrib": float(blend == best and not taken),
-                }
+                }  # fmt: skip
                 taken = taken or blend == best
                 for name, value in sums.items():
                     expected[name][at] += value
@@ -192,7 +194,7 @@ def _ray_by_hand(splats, rows: Tensor, x: float, y: float) -> list[dict]:
         if left * (1 - alpha) < 1e-4:
             break
         hits.append({"row": row, "alpha": alpha, "T": left, "d": d, "Q": Q, "o": o, "G": G,
-                     "free": float(o * G <= 0.99), "color": splats.colors[i]})
+                     "free": float(o * G <= 0.99), "color": splats.colors[i]})  # fmt: skip
         left *= 1 - alpha
     return hits
 
@@ -224,10 +226,10 @@ def test_statistics_that_nobody_asks_for_stay_empty() -> None:
 @pytest.mark.parametrize(("change", "words"), [
     ({"stats": frozenset({"grad3d"})}, "grad3d"), ({"filter2d": "box"}, "classic"),
     ({"stats": frozenset({"texgrad"})}, "pixel_weights"),
-])
+])  # fmt: skip
 def test_what_it_cannot_draw_is_refused_by_name(change: dict, words: str) -> None:
     scene = build(Case(size=(4, 4), count=1))
     with pytest.raises(UserError, match=words):
         ReferenceRasterizer().render(scene.inputs, scene.cameras, RenderOptions(**change))
-    odd: RenderInputs = replace(scene.inputs, kind="convex")
-    assert "convex" in ReferenceRasterizer().supports(odd, RenderOptions(), torch.device("cpu"))
+    odd: RenderInputs = replace(scene.inputs, kind="surfel")
+    assert "surfel" in ReferenceRasterizer().supports(odd, RenderOptions(), torch.device("cpu"))

@@ -7,7 +7,8 @@ import torch
 from helpers_render import Case, build
 from torch import Tensor
 
-from splat.render.reference_projection import View, project, sh_basis
+from splat.render.reference_footprints import REFERENCE_FOOTPRINTS
+from splat.render.reference_projection import View, sh_basis
 from splat.render.types import FILTER2D_VARIANCE_PX
 
 theirs = pytest.importorskip("gsplat.cuda._torch_impl", reason="gsplat is not installed")
@@ -28,12 +29,12 @@ def test_projection_and_its_gradient(filter2d: str) -> None:
     inputs, cameras = scene.inputs, scene.cameras
     leaves = [t.requires_grad_() for t in (inputs.means, inputs.quats, inputs.log_scales, cameras.camera_from_world)]
     view = View(cameras.camera_from_world[0], cameras.K[0], cameras.width, cameras.height)
-    ours = project(inputs, view, scene.options)
+    ours = REFERENCE_FOOTPRINTS["gaussian"].project(inputs, view, scene.options)
     covariances, _ = theirs._quat_scale_to_covar_preci(inputs.quats, inputs.log_scales.exp(), compute_preci=False)
     radii, means2d, depths, conics, compensations = theirs._fully_fused_projection(
         inputs.means, covariances, cameras.camera_from_world, cameras.K, cameras.width, cameras.height,
         eps2d=FILTER2D_VARIANCE_PX[filter2d], calc_compensations=filter2d != "classic",
-    )
+    )  # fmt: skip
     pairs = [(ours.means2d, means2d[0]), (ours.depths, depths[0]), (ours.conics, conics[0])]
     if filter2d != "classic":
         factors = ours.opacities / inputs.logit_opacities.sigmoid()

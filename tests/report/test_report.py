@@ -79,6 +79,36 @@ def test_a_finished_run_shows_everything(tmp_path):
     assert len(html) < 3_000_000
 
 
+LOSS = {
+    "kind": "export", "step": 3000, "what": "gef splats are <approximated>", "views": 5, "source": "held-out views",
+    "psnr": 31.234, "psnr_model": 27.5, "psnr_gaussians": 26.25, "ssim_model": 0.85, "ssim_gaussians": 0.8125,
+}  # fmt: skip
+
+
+def test_what_the_ply_lost_is_shown_and_does_not_hide_the_end(tmp_path):
+    folder = make_run(tmp_path / "r")
+    assert "Export as plain Gaussians" not in report(folder)[1].text
+    with open(folder / "metrics.jsonl", "a") as stream:
+        stream.write(json.dumps(LOSS | {"step": 2000, "psnr": 77.0}) + "\n" + json.dumps(LOSS) + "\n")
+    html, page = report(folder)
+    for part in ("finished", "gef splats are <approximated> in the PLY", "31.23 dB (5 held-out views)",
+                 "model as trained 27.50 dB 0.8500", "PLY 26.25 dB 0.8125"):  # fmt: skip
+        assert part in page.text, part
+    assert "<approximated>" not in html and "77.00 dB" not in page.text
+    assert read_run(folder).finish["reason"] == "done"
+
+
+def test_an_export_measured_without_photographs_or_half_told(tmp_path):
+    folder = make_run(tmp_path / "r", finished=False)
+    for line in ({name: LOSS[name] for name in ("kind", "step", "what", "views", "source", "psnr")},
+                 {"kind": "export", "step": 2999, "psnr": None}):  # fmt: skip
+        text = "".join(json.dumps(each) + "\n" for each in [*metrics_lines(finished=False), line])
+        (folder / "metrics.jsonl").write_text(text)
+        _, page = report(folder)
+        assert "Export as plain Gaussians" in page.text and "not finished" in page.text
+        assert "against the photographs" not in page.text
+
+
 def test_it_needs_no_network_and_no_script(tmp_path):
     html, page = report(make_run(tmp_path / "r"))
     assert all(address.startswith("data:image/") for address in page.addresses)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from splat.cli.parsing import Parser, UsageError, split_settings
+from splat.model.filter2d import names
 
-HELP = """
+HELP = f"""
 usage: splat eval RUN [--json FILE] [options]
 
 Measures a run's model on the held-out views of its capture: PSNR and SSIM on float and on 8-bit renders, LPIPS when
@@ -21,7 +22,7 @@ its weights are here. Writes per_view.json and renders beside truth into the run
   --scene DIR        the capture, if it has moved
   --no-images        numbers only
   --device D         auto, cpu or cuda            --rasterizer R   auto, native, gsplat or reference
-  --filter2d F       draw with classic, aa or mip instead of the model's own
+  --filter2d F       draw with {names()} instead of the model's own
   -q, --quiet        only the table
 """
 
@@ -56,7 +57,7 @@ def run(argv: Sequence[str]) -> int:
 
 def evaluate_run(run_dir: Path, args: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """Measure, print the table, and return what ``--json`` writes."""
-    from splat.cli.opening import moved_to, open_model, run_config, run_scene
+    from splat.cli.opening import moved_to, open_model, require_drawable, run_config, run_scene
     from splat.config.assemble import fixed_background, image_store
     from splat.config.devices import choose_device
     from splat.errors import UserError
@@ -72,6 +73,7 @@ def evaluate_run(run_dir: Path, args: Any, settings: dict[str, Any]) -> dict[str
     model = moved_to(opened.model, device)
     if args.filter2d:
         model.filter2d = config.render.filter2d
+    require_drawable(model, rasterizer)
     say(f"{opened.source}: {model.count:,} splats, {len(scene.test_indices)} held-out views")
     label = f"step_{opened.step}" if opened.step is not None and not args.model else "eval"
     with image_store(config, scene) as store:
@@ -85,7 +87,8 @@ def evaluate_run(run_dir: Path, args: Any, settings: dict[str, Any]) -> dict[str
     _print_table(evaluation)
     return {
         "run": str(run_dir), "model": str(opened.source), "step": opened.step, "splats": model.count,
-        **evaluation.means(), "rasterizer": rasterizer.name, "device": str(device), **evaluation.to_json(),
+        "primitive": model.primitive.kind, "filter2d": model.filter2d, **evaluation.means(),
+        "rasterizer": rasterizer.name, "device": str(device), **evaluation.to_json(),
     }  # fmt: skip
 
 

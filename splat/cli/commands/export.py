@@ -12,7 +12,8 @@ HELP = """
 usage: splat export RUN|FILE [-o OUT] [--format F]
 
 Writes a run's newest model, or a model file, in another format. Interchange formats are written in the capture's own
-coordinate frame. Without -o the file lies beside its source, named by the format.
+coordinate frame. Without -o the file lies beside its source, named by the format. Where plain Gaussians cannot draw
+the same picture, both are drawn (from held-out views, where the run's capture is there) and the loss is told.
 
   -o, --output OUT   the file to write; its suffix names the format when --format does not
   --format F         ply (Inria layout, opened by every viewer) or native (model.safetensors, the rows as trained)
@@ -32,8 +33,9 @@ def run(argv: Sequence[str]) -> int:
     if args.source is None:
         raise UsageError("name a run or a model file: splat export RUN -o model.ply")
 
+    from splat.cli.conversion import tell_export
     from splat.cli.opening import open_model, run_config, run_scene
-    from splat.io.formats import write_model
+    from splat.io.formats import FORMATS, write_model
 
     say = (lambda _: None) if args.quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     source = Path(args.source)
@@ -47,6 +49,8 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(f"{out} is the source itself; choose another -o")
     written = write_model(opened.model, out, format=format_name, header=header)
     say(f"{opened.model.count:,} splats as {written.format}, {written.size_bytes:,} bytes, {written.fidelity}")
+    if FORMATS[written.format].frame == "capture" and not args.quiet:
+        tell_export(source, opened, say)
     print(written.path)
     return 0
 

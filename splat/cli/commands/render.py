@@ -40,7 +40,7 @@ def run(argv: Sequence[str]) -> int:
     if args.scene is not None:
         settings["capture"] = str(Path(args.scene).resolve())
 
-    from splat.cli.opening import moved_to, open_model, run_config, run_scene
+    from splat.cli.opening import moved_to, open_model, require_drawable, run_config, run_scene
     from splat.config.build import build_config, nested
     from splat.config.devices import choose_device
     from splat.evaluate.render import render_views, select_cameras
@@ -56,11 +56,13 @@ def run(argv: Sequence[str]) -> int:
     device, rasterizer = choose_device(config.render, say)
     scene = run_scene(config, say)
     opened = open_model(Path(args.model) if args.model else target, say, scene=scene)
+    model = moved_to(opened.model, device)
+    require_drawable(model, rasterizer)
     cameras = select_cameras(scene, args.views, frames=args.frames)
     out = Path(args.output) if args.output else (target if target.is_dir() else target.parent) / "renders" / args.views
     say(f"{opened.source}: {opened.model.count:,} splats, {len(cameras)} pictures to {out}")
     written = render_views(
-        moved_to(opened.model, device), rasterizer, cameras, out,
+        model, rasterizer, cameras, out,
         channels=[name for name in args.channels.replace(",", " ").split() if name],
         depth=args.depth_kind, raw_depth=args.raw_depth, background=BACKGROUNDS[args.background], fps=args.fps,
     )  # fmt: skip

@@ -12,20 +12,24 @@ from typing import Any
 from splat.cli.parsing import Parser, UsageError, split_settings
 from splat.errors import UserError
 
-HELP = """
+_PAGE = """
 usage: splat train SCENE [-o RUN] [--preset NAME] [options]
        splat train --resume [RUN] [--steps N] [--max-minutes M]
 
 SCENE is a COLMAP folder, a transforms.json or its folder, a Blender scene, a folder of photos, or a video.
 
 what to train
-  --preset NAME          default, fast, cpu or quality (see configs/)
+{presets}
   --steps N              optimizer steps; every schedule stretches with it
   --max-splats N         never more splats than this
   --max-minutes M        finish cleanly after this time, with evaluation and export
-  --densifier KIND       adaptive, mcmc or none          --primitive KIND   gaussian
-  --filter2d F           classic, aa or mip              --sh-degree D      0 to 3
-  --seed S               one seed, one result, bit for bit
+  --sh-degree D          0 to 3                          --seed S           one seed, one result, bit for bit
+  --primitive KIND       what one splat is
+{primitives}
+  --densifier KIND       when and where splats appear and vanish
+{densifiers}
+  --filter2d F           how splats meet the area of a pixel
+{filters}
 the capture
   -r, --downscale N      divide picture sides by N; auto (default) keeps them below 1600 px
   --max-size PX          no picture side longer than this
@@ -47,6 +51,29 @@ every setting
 Flags take dashes or underscores; the names other trainers use (--iterations, -s, -m, --data-factor ...) work too.
 Exit codes: 0 done, 2 something to mend in the input, 1 a failure, 130/143 interrupted (a checkpoint is written).
 """
+
+
+def __getattr__(name: str) -> str:
+    """``HELP``, put together when it is asked for: it reads the tables of plug-ins."""
+    if name == "HELP":
+        return help_page()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def help_page() -> str:
+    """What ``splat train --help`` prints; imports nothing heavy."""
+    from splat.cli.purposes import purposes, table
+    from splat.config.presets import preset_names
+    from splat.model.filter2d import FILTERS_2D
+
+    presets = f"{', '.join(preset_names())} (--help-all says what each is for)"
+    return _PAGE.format(
+        presets=table({"--preset NAME": presets}, indent=2, width=21),
+        primitives=table(purposes("primitive")),
+        densifiers=table(purposes("densifier")),
+        filters=table({name: row.purpose for name, row in FILTERS_2D.items()}),
+    )
+
 
 # Flag names -> setting; the first is ours, the others are what other trainers call the same thing.
 SETTING_FLAGS: dict[str, tuple[str, ...]] = {
@@ -176,10 +203,10 @@ def _print_all_settings(args: argparse.Namespace, settings: dict[str, Any]) -> N
     from splat.config.docs import setting_docs
     from splat.config.presets import preset_names, preset_purpose
 
-    print(HELP.strip("\n"))
+    print(help_page().strip("\n"))
     print("\npresets")
     for name in preset_names():
-        print(f"  {name:<10} {preset_purpose(name)}")
+        print(f"  {name:<15} {preset_purpose(name)}")
     _, layers = layers_of(args, settings)
     section = None
     for doc in setting_docs(build_config(layers)):
