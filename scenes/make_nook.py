@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--variant", default="llvm_ad_rgb", help="mitsuba variant (scalar_rgb needs no LLVM)")
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality")
     parser.add_argument("--preview", type=Path, help="write small pictures of some views here instead")
+    parser.add_argument("--depth", type=Path, help="write the true depth of every view here (view_000.npy ...) instead")
     parser.add_argument("--size", type=int, nargs=2, default=(240, 180), help="with --preview: width and height")
     parser.add_argument("--views", default="", help="with --preview: view numbers, comma separated")
     options = parser.parse_args()
@@ -27,6 +28,9 @@ def main() -> None:
     scene = build_scene()
     if options.preview:
         preview(scene, options)
+        return
+    if options.depth:
+        write_depths(scene, options.depth)
         return
     from generator.capture import write_capture
 
@@ -63,6 +67,15 @@ def preview(scene, options) -> None:
         camera = sensor(mitsuba, every[index], *options.size, 480)
         pixels = picture(mitsuba, scene, camera, samples=options.samples, seed=index)
         cv2.imwrite(str(options.preview / f"view_{index:03d}.png"), pixels[..., ::-1])
+
+
+def write_depths(scene, folder: Path) -> None:
+    """``view_000.npy`` and so on: depth along the optical axis [H,W], metres, 0 where there is nothing."""
+    from generator.capture import depth_map
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, pose in enumerate(poses()):
+        np.save(folder / f"view_{index:03d}.npy", depth_map(mitsuba, scene, pose))
 
 
 def render_views(scene, options) -> list[tuple[str, np.ndarray]]:

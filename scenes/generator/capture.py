@@ -69,6 +69,16 @@ def project(xyz: np.ndarray, camera_from_world: np.ndarray) -> tuple[np.ndarray,
     return local[:, :2] / local[:, 2:] * FOCAL_PX + CENTRE_PX, local[:, 2]
 
 
+def depth_map(mitsuba, scene, pose: np.ndarray) -> np.ndarray:  # [4,4] -> [H,W] float32
+    """Depth along the optical axis at every pixel's centre, metres; 0 where there is nothing."""
+    columns, rows = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
+    pixels = np.stack([columns, rows], 2).reshape(-1, 2)
+    local = np.concatenate([(pixels - CENTRE_PX) / FOCAL_PX, np.ones((len(pixels), 1))], 1)
+    length = np.linalg.norm(local, axis=1)
+    reach = _first_hit(mitsuba, scene, _centres(pose[None])[0], local / length[:, None] @ pose[:3, :3])
+    return np.where(np.isfinite(reach), reach / length, 0).reshape(HEIGHT, WIDTH).astype(np.float32)
+
+
 def _centres(poses: np.ndarray) -> np.ndarray:  # [C,4,4] -> [C,3]
     return -np.einsum("cji,cj->ci", poses[:, :3, :3], poses[:, :3, 3])
 
