@@ -56,7 +56,9 @@ class Restless:
     def regularizer(self, model: SplatModel) -> torch.Tensor:
         return 1e-3 * model.opacities.mean()
 
-    def observe(self, state: DensifyState, step: int, stats: object, *, width: int, height: int) -> None:
+    def observe(
+        self, state: DensifyState, step: int, stats: object, *, width: int, height: int, view: int, loss: float
+    ) -> None:
         state.tables["seen"] = state.tables["seen"] + stats.visible[0].float()
 
     def refine(self, state: DensifyState, step: int, model: SplatModel, ctx: RefineContext) -> Iterator[RowEdit]:
@@ -69,6 +71,12 @@ class Restless:
         keep = torch.ones(model.count, dtype=torch.bool)
         keep[int(model.opacities.detach().argmin())] = False
         yield RowEdit.keep(keep)
+
+    def maps(self, pixels: torch.Tensor) -> torch.Tensor | None:
+        return None
+
+    def prepared(self, xyz: torch.Tensor, rgb: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return xyz, rgb
 
     def perturb(
         self, state: DensifyState, step: int, model: SplatModel, *, lr_means: float, generator: torch.Generator

@@ -90,6 +90,9 @@ typedef struct splat_view {
   int32_t compensate;           /* 1: scale opacity by sqrt(det / dilated det) */
   int32_t sh_degree;            /* highest band used */
   int32_t width, height;
+  /* How far off axis the linearisation follows: x/z low and high, y/z low and high. All 0: 15 % beyond the picture. A
+   * view that draws every d-th pixel of another has that one's, or its splats would have other shapes. */
+  double tan_limits[4];
 } splat_view;
 
 /* What projection leaves per splat. */

@@ -20,6 +20,9 @@ template <class S> View<S> make_view(const splat_view& v) {
   const double tan_x = v.width / (2 * v.fx), tan_y = v.height / (2 * v.fy);
   o.limit_x_pos = S((v.width - v.cx) / v.fx + 0.3 * tan_x), o.limit_x_neg = S(-(v.cx / v.fx + 0.3 * tan_x));
   o.limit_y_pos = S((v.height - v.cy) / v.fy + 0.3 * tan_y), o.limit_y_neg = S(-(v.cy / v.fy + 0.3 * tan_y));
+  const double* own = v.tan_limits;
+  if (own[0] < own[1] && own[2] < own[3])
+    o.limit_x_neg = S(own[0]), o.limit_x_pos = S(own[1]), o.limit_y_neg = S(own[2]), o.limit_y_pos = S(own[3]);
   o.near_z = S(v.near_z), o.far_z = S(v.far_z), o.dilation = S(v.dilation);
   o.width = v.width, o.height = v.height;
   o.tiles_x = (v.width + SPLAT_TILE - 1) / SPLAT_TILE, o.tiles_y = (v.height + SPLAT_TILE - 1) / SPLAT_TILE;

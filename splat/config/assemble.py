@@ -12,6 +12,7 @@ import torch
 
 from splat.config.build import config_text, differences, effective, preset_config
 from splat.config.devices import choose_device, machine_name, prepare_process
+from splat.config.goals import limiting_flag, size_text
 from splat.config.outputs import Outputs
 from splat.config.schema import TrainConfig
 from splat.densify.protocol import RefineContext
@@ -22,9 +23,10 @@ from splat.live.mailbox import Mailbox
 from splat.model.splat_model import SplatModel
 from splat.optim.adam import SplatAdam
 from splat.render.types import Rasterizer, RenderOptions
+from splat.scene.depth_prior import DepthSource, open_depth_source
 from splat.scene.images import ImageStore
 from splat.scene.open import open_scene
-from splat.scene.types import PointCloud, Scene
+from splat.scene.types import Scene
 from splat.train.checkpoint import Checkpoint, CheckpointSink, restore
 from splat.train.events import Event, Sink, Started
 from splat.train.frames import FrameSource
@@ -79,6 +81,12 @@ def check_parts(config: TrainConfig) -> None:
         )
     if not 0 <= config.optim.sh_degree <= 3:
         raise UserError(f"optim.sh_degree = {config.optim.sh_degree} does not fit: use 0, 1, 2 or 3")
+    densifier = effective(config).densifier
+    if config.render.filter2d == "analytic" and any(densifier.plan(s + 1).stride > 1 for s in range(config.steps)):
+        raise UserError(
+            f"densifier '{densifier.kind}' draws strided pictures, which filter2d 'analytic' has no exact form for; "
+            "use classic, aa or mip, or a stride of 1"
+        )
 
 
 def open_capture(config: TrainConfig, say: Say, *, allow_sfm: bool = True) -> Scene:
@@ -102,8 +110,11 @@ def gather(config: TrainConfig, say: Say, *, checkpoint: Checkpoint | None = Non
         raise UserError(f"{scene.root}: no image is left to train on; loosen scene.test_every or the list files")
     # In the configuration too: who rebuilds the model from a checkpoint must draw the same splats.
     config = replace(config, primitive=config.primitive.fitted(typical_focal_px(scene)))
+    if (size := size_text(config)) is not None:
+        say(size)
     model = start_model(effective(config), scene, device, say)
-    reason = rasterizer.supports(model.render_inputs(), RenderOptions(filter2d=model.filter2d), device)
+    options = RenderOptions(filter2d=model.filter2d, stats=stats_needed(effective(config)))
+    reason = rasterizer.supports(model.render_inputs(), options, device)
     if reason is not None:
         raise UserError(f"rasterizer '{rasterizer.name}' cannot draw primitive '{config.primitive.kind}': {reason}")
     specs = model.primitive.fields(model.sh_degree)
@@ -120,15 +131,27 @@ def typical_focal_px(scene: Scene) -> float:
     return float(np.median([np.sqrt(camera.K[0, 0] * camera.K[1, 1]) for camera in scene.train_cameras]))
 
 
+def stats_needed(config: TrainConfig) -> frozenset[str]:
+    """Every statistic that the densifier of an effective configuration observes at some step."""
+    return frozenset().union(*{config.densifier.needs(step + 1) for step in range(config.steps)})
+
+
 def start_model(config: TrainConfig, scene: Scene, device: torch.device, say: Say) -> SplatModel:
-    """One splat per point, at most ``max_splats``; ``config`` is an effective one, its primitive fitted."""
+    """One splat per point that the densifier makes of the capture's, at most ``max_splats``; ``config`` is an
+    effective one, its primitive fitted."""
     points = scene.points
-    if config.max_splats is not None and len(points) > config.max_splats:
-        say(f"starting from {config.max_splats:,} of {len(points):,} points, drawn at random (--max-splats)")
-        points = _drawn(points, config.max_splats, config.seed)
+    xyz, rgb = config.densifier.prepared(
+        torch.from_numpy(points.xyz).float(), torch.from_numpy(points.rgb).float() / 255
+    )
+    if xyz.shape[0] != len(points):
+        say(f"densifier {config.densifier.kind} makes {xyz.shape[0]:,} start points of {len(points):,}")
+    if config.max_splats is not None and xyz.shape[0] > config.max_splats:
+        flag = limiting_flag(config)
+        say(f"starting from {config.max_splats:,} of {xyz.shape[0]:,} points, drawn at random ({flag})")
+        chosen = _drawn(xyz.shape[0], config.max_splats, config.seed)
+        xyz, rgb = xyz[chosen], rgb[chosen]
     rows = config.primitive.start(
-        torch.from_numpy(points.xyz).float(), torch.from_numpy(points.rgb).float() / 255,
-        sh_degree=config.optim.sh_degree, generator=keyed_generator(config.seed, "start", 0),
+        xyz, rgb, sh_degree=config.optim.sh_degree, generator=keyed_generator(config.seed, "start", 0),
     )  # fmt: skip
     rows = {name: table.to(device) for name, table in rows.items()}
     return SplatModel(config.primitive, rows, config.optim.sh_degree, config.render.filter2d)
@@ -154,7 +177,7 @@ def prepare(
         parts.state,
         settings=loop_settings(config),
         densifier=config.densifier,
-        context=refine_context(config, parts.scene),
+        context=replace(refine_context(config, parts.scene), priors=depth_priors(parts)),
         rasterizer=parts.rasterizer,
         frames=train_frames(parts),
         evaluate=outputs.evaluate if parts.scene.test_indices else None,
@@ -186,6 +209,7 @@ def loop_settings(config: TrainConfig) -> LoopSettings:
         resolution=ResolutionSchedule(config.resolution.factor, config.resolution.until),
         eval_at=frozenset(config.output.eval_at),
         max_secs=None if config.max_minutes is None else config.max_minutes * 60,
+        target_psnr=config.target_psnr,
     )  # fmt: skip
 
 
@@ -194,6 +218,12 @@ def refine_context(config: TrainConfig, scene: Scene) -> RefineContext:
         extent_world=scene.extent_world, max_splats=config.max_splats, seed=config.seed, total_steps=config.steps,
         background_is_white=_behind(config, scene) == (1.0, 1.0, 1.0),
     )  # fmt: skip
+
+
+def depth_priors(parts: Parts) -> DepthSource | None:
+    """Depth believed about the training views, made when it is asked for."""
+    indices = parts.scene.train_indices
+    return open_depth_source(parts.scene, parts.config.depth, lambda view: parts.store.frame(indices[view]))
 
 
 def fixed_background(config: TrainConfig) -> tuple[float, float, float]:
@@ -228,10 +258,9 @@ def _behind(config: TrainConfig, scene: Scene) -> tuple[float, ...] | None:
     return scene.train_cameras[0].background or BACKGROUNDS[config.optim.background]
 
 
-def _drawn(points: PointCloud, count: int, seed: int) -> PointCloud:
+def _drawn(points: int, count: int, seed: int) -> torch.Tensor:  # [count]
     generator = keyed_generator(seed, "start points", 0)
-    chosen = torch.randperm(len(points), generator=generator)[:count].sort().values.numpy()
-    return PointCloud(points.xyz[chosen], points.rgb[chosen], points.source)
+    return torch.randperm(points, generator=generator)[:count].sort().values
 
 
 def _first_render(outputs: Outputs, say: Say) -> Sink:

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from splat.config.goals import most_splats
 from splat.config.presets import read_preset
 from splat.config.schema import DEFAULT_STEPS, DERIVED, FAMILIES, SECTIONS, STEP_VALUED, TrainConfig
 from splat.config.toml_io import to_toml
@@ -83,7 +84,9 @@ def config_text(config: TrainConfig, *, comment: str = "") -> str:
 
 
 def effective(config: TrainConfig) -> TrainConfig:
-    """The configuration with step-valued settings stretched from ``schedule_steps`` to ``steps``."""
+    """The configuration with step-valued settings stretched from ``schedule_steps`` to ``steps``, and the limit that
+    ``target_mb`` sets in ``max_splats``."""
+    config = replace(config, max_splats=most_splats(config))
     factor = config.steps / config.schedule_steps
     if factor == 1.0:
         return config
@@ -186,7 +189,7 @@ def _config(merged: Tables) -> TrainConfig:
 
 
 def _require_positive(top: Mapping[str, Any]) -> None:
-    for name in ("steps", "schedule_steps", "max_splats", "max_minutes"):
+    for name in ("steps", "schedule_steps", "max_splats", "max_minutes", "target_psnr", "target_mb"):
         value = top.get(name)
         if value is not None and not value > 0:
             raise UserError(f"{name} = {value!r} does not fit: it must be above 0")

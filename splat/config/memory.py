@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from splat.config.goals import most_splats
 from splat.config.schema import TrainConfig
 from splat.losses.frequency import CACHE_BYTES
 from splat.scene.types import Scene
@@ -45,8 +46,9 @@ class MemoryEstimate:
 def estimate_memory(config: TrainConfig, scene: Scene, *, cache_bytes: int) -> MemoryEstimate:
     """For the splats the run may reach: its budget, or a guess from the points; ``cache_bytes`` limits pictures."""
     start = len(scene.points)
-    limit = config.max_splats or getattr(config.densifier, "cap", None) or start * LIKELY_GROWTH
-    splats = max(limit, start) if config.max_splats is None else limit
+    most = most_splats(config)
+    limit = most or getattr(config.densifier, "cap", None) or start * LIKELY_GROWTH
+    splats = max(limit, start) if most is None else limit
     floats = sum(prod(spec.shape) for spec in config.primitive.fields(config.optim.sh_degree))
     pixels = max(camera.width * camera.height for camera in scene.cameras)
     pictures = sum(camera.width * camera.height for camera in scene.cameras) * 3

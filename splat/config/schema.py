@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from splat.scene.depth_options import DepthOptions
 from splat.scene.options import SceneOptions
 
 DEFAULT_STEPS = 30_000
@@ -109,7 +110,12 @@ class TrainConfig:
     """Never more splats than this."""
     max_minutes: float | None = None
     """Finish cleanly after this wall time, parts before a resume included."""
+    target_psnr: float | None = None
+    """Finish cleanly once the last visits of all training views reach this mean, dB (training views, full size)."""
+    target_mb: float | None = None
+    """Never more splats than model.safetensors can hold within so many MB (10^6 bytes)."""
     scene: SceneOptions = field(default_factory=SceneOptions)
+    depth: DepthOptions = field(default_factory=DepthOptions)
     optim: OptimConfig = field(default_factory=OptimConfig)
     resolution: ResolutionConfig = field(default_factory=ResolutionConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
@@ -117,8 +123,8 @@ class TrainConfig:
 
 
 SECTIONS: dict[str, type] = {
-    "scene": SceneOptions, "optim": OptimConfig, "resolution": ResolutionConfig, "render": RenderConfig,
-    "output": OutputConfig,
+    "scene": SceneOptions, "depth": DepthOptions, "optim": OptimConfig, "resolution": ResolutionConfig,
+    "render": RenderConfig, "output": OutputConfig,
 }  # fmt: skip
 FAMILIES = ("primitive", "densifier")
 """Sections whose settings depend on their ``kind``."""

@@ -101,7 +101,10 @@ class AdaptiveDensity:
     def regularizer(self, model: SplatModel) -> Tensor | None:
         return None
 
-    def observe(self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int) -> None:
+    def observe(
+        self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int, view: int = 0,
+        loss: float | Tensor = 0.0,
+    ) -> None:  # fmt: skip
         """Add each view's own gradient norm. The loss is a mean over the C views of the batch, so each view's
         gradient is C times what backward delivered."""
         if step >= self.refine_stop:
@@ -112,9 +115,9 @@ class AdaptiveDensity:
         visible = stats.visible.to(norms.dtype)
         views = norms.shape[0]
         seen_norms = torch.where(stats.visible, norms.detach(), 0.0) * views
-        for view in range(views):  # one at a time, in order: bit-equal to single-view steps
-            state.tables["grad_sum"] = state.tables["grad_sum"] + seen_norms[view]
-            state.tables["views"] = state.tables["views"] + visible[view]
+        for c in range(views):  # one at a time, in order: bit-equal to single-view steps
+            state.tables["grad_sum"] = state.tables["grad_sum"] + seen_norms[c]
+            state.tables["views"] = state.tables["views"] + visible[c]
 
     def refine(self, state: DensifyState, step: int, model: SplatModel, ctx: RefineContext) -> Iterator[RowEdit]:
         if refine_is_due(step, start=self.refine_start, stop=self.refine_stop, every=self.refine_every):
@@ -124,6 +127,12 @@ class AdaptiveDensity:
             state.restart()
         if self._reset_due(step, ctx) and model.count:
             yield parts.opacity_reset_edit(model, self.reset_opacity)
+
+    def maps(self, pixels: Tensor) -> Tensor | None:
+        return None
+
+    def prepared(self, xyz: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        return xyz, rgb
 
     def perturb(
         self, state: DensifyState, step: int, model: SplatModel, *, lr_means: float, generator: torch.Generator

@@ -91,7 +91,10 @@ class ConvexDensity:
     def regularizer(self, model: SplatModel) -> Tensor | None:
         return None
 
-    def observe(self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int) -> None:
+    def observe(
+        self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int, view: int = 0,
+        loss: float | Tensor = 0.0,
+    ) -> None:  # fmt: skip
         """Add each view's gradient of the log sharpness, with its sign; a view's own is C times what the loss, a mean
         over the C views of the batch, delivered."""
         if step >= self.refine_stop:
@@ -102,9 +105,9 @@ class ConvexDensity:
         views = gradients.shape[0]
         seen = torch.where(stats.visible, gradients.detach(), 0.0) * views
         visible = stats.visible.to(gradients.dtype)
-        for view in range(views):  # one at a time, in order: bit-equal to single-view steps
-            state.tables["grad_sum"] = state.tables["grad_sum"] + seen[view]
-            state.tables["views"] = state.tables["views"] + visible[view]
+        for c in range(views):  # one at a time, in order: bit-equal to single-view steps
+            state.tables["grad_sum"] = state.tables["grad_sum"] + seen[c]
+            state.tables["views"] = state.tables["views"] + visible[c]
 
     def refine(self, state: DensifyState, step: int, model: SplatModel, ctx: RefineContext) -> Iterator[RowEdit]:
         if refine_is_due(step, start=self.refine_start, stop=self.refine_stop, every=self.refine_every):
@@ -116,6 +119,12 @@ class ConvexDensity:
             yield from self._prune(step, model, ctx)
         if self.reset_every and step < self.refine_stop and step % self.reset_every == 0 and model.count:
             yield parts.opacity_reset_edit(model, self.reset_opacity)
+
+    def maps(self, pixels: Tensor) -> Tensor | None:
+        return None
+
+    def prepared(self, xyz: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        return xyz, rgb
 
     def perturb(
         self, state: DensifyState, step: int, model: SplatModel, *, lr_means: float, generator: torch.Generator

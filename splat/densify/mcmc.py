@@ -84,7 +84,10 @@ class Mcmc:
             return None
         return self.opacity_reg * model.opacities.mean() + self.scale_reg * model.scales.mean()
 
-    def observe(self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int) -> None:
+    def observe(
+        self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int, view: int = 0,
+        loss: float | Tensor = 0.0,
+    ) -> None:  # fmt: skip
         """Opacities say all it wants to know."""
 
     def refine(self, state: DensifyState, step: int, model: SplatModel, ctx: RefineContext) -> Iterator[RowEdit]:
@@ -100,6 +103,12 @@ class Mcmc:
         growth = self._grow(model, cap, keyed_generator(ctx.seed, "mcmc.grow", step, model.device))
         if growth is not None:
             yield growth
+
+    def maps(self, pixels: Tensor) -> Tensor | None:
+        return None
+
+    def prepared(self, xyz: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        return xyz, rgb
 
     def perturb(
         self, state: DensifyState, step: int, model: SplatModel, *, lr_means: float, generator: torch.Generator

@@ -43,11 +43,20 @@ class Frozen:
     def regularizer(self, model: SplatModel) -> Tensor | None:
         return None
 
-    def observe(self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int) -> None:
+    def observe(
+        self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int, view: int = 0,
+        loss: float | Tensor = 0.0,
+    ) -> None:  # fmt: skip
         """Nothing to learn."""
 
     def refine(self, state: DensifyState, step: int, model: SplatModel, ctx: RefineContext) -> Iterator[RowEdit]:
         yield from ()
+
+    def maps(self, pixels: Tensor) -> Tensor | None:
+        return None
+
+    def prepared(self, xyz: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        return xyz, rgb
 
     def perturb(
         self, state: DensifyState, step: int, model: SplatModel, *, lr_means: float, generator: torch.Generator

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from splat.geometry.camera import Camera
 from splat.model.primitive import Ability, Primitive
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
@@ -25,6 +26,13 @@ class StepPlan:
     """Width of the training picture over its full width."""
     optimize: bool = True
     """False keeps adding gradients without an optimizer step."""
+    stride: int = 1
+    """Draw and compare only every ``stride``-th pixel of every ``stride``-th row. The trainer draws the offsets; the
+    screen filter's variance shrinks by ``stride**2``, so each drawn pixel is what the full picture has there."""
+    maps: bool = False
+    """Hand the view's ``maps`` to the rasterizer, for ``weighted_count``, ``weighted_blend`` and ``texgrad``."""
+    lr_scale: float = 1.0
+    """Factor on all learning rates."""
 
 
 @dataclass(eq=False)
@@ -48,6 +56,50 @@ class DensifyState:
             self.tables[name] = torch.zeros_like(table)
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A training view as the model draws it now, without gradients."""
+
+    stats: SplatStats
+    """Those asked for, of one view: [1,N]."""
+    color: Tensor  # [H,W,3], with the background
+    target: Tensor  # [H,W,3] in 0..1
+    alpha: Tensor  # [H,W]
+    depth: Tensor  # [H,W] expected depth over alpha, world units; 0 where nothing is drawn
+    width: int
+    height: int
+    mask: Tensor | None = None  # [H,W] in 0..1; None = the whole picture counts
+
+
+class Probe(Protocol):
+    """A refinement's own look at the training views, at the size training uses now. The same arguments give the same
+    bits; each look costs one forward pass (two with ``maps``)."""
+
+    count: int
+    """Training views."""
+
+    def look(
+        self,
+        view: int,
+        *,
+        stats: frozenset[str],
+        maps: Callable[[Tensor, Tensor], Tensor] | None = None,
+        background: Tensor | None = None,
+    ) -> Look:
+        """Draw training view ``view`` with statistics of the forward pass.
+
+        ``maps(color [H,W,3], target [H,W,3] in 0..1) -> [M,H,W]`` (M <= 4) sees a first drawing; what it returns
+        weighs the pixels of a second one, which fills ``stats``. ``background [3]``: None = the view's own, black
+        where training draws colours at random.
+        """
+        ...
+
+    def look_gradient(self, view: int, *, stats: frozenset[str]) -> Look:
+        """The same with the statistics of a backward pass from the sum over the picture (``sensitivity`` among them);
+        leaves no gradient in the rows."""
+        ...
+
+
 @dataclass(frozen=True)
 class RefineContext:
     """What a refinement must know about the run."""
@@ -59,6 +111,12 @@ class RefineContext:
     seed: int = 0
     total_steps: int = 30_000
     background_is_white: bool = False
+    probe: Probe | None = None
+    """Looks at training views; None where there are none to look at (a densifier must do without)."""
+    cameras: tuple[Camera, ...] = ()
+    """The training cameras at full size, by place among the training views."""
+    priors: Any = None
+    """Depth priors of the training views (``geosplit.Priors``), or None."""
 
 
 class Densifier(Protocol):
@@ -96,13 +154,38 @@ class Densifier(Protocol):
         """A term to add to the loss (differentiable, scalar)."""
         ...
 
-    def observe(self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int) -> None:
-        """Take in the statistics of one backward pass over pictures of ``width x height`` px (updates ``state``)."""
+    def observe(
+        self,
+        state: DensifyState,
+        step: int,
+        stats: SplatStats,
+        *,
+        width: int,
+        height: int,
+        view: int = 0,
+        loss: float | Tensor = 0.0,
+    ) -> None:
+        """Take in the statistics of one backward pass over pictures of ``width x height`` px (updates ``state``).
+
+        Called for every view drawn, whether statistics were asked for or not.
+
+        ``view`` is the place among the training views, ``loss`` this view's own (detached; on a GPU it stays there).
+        With a stride, ``width x height`` is the strided picture, and lengths in px are of its pixels.
+        """
         ...
 
     def refine(self, state: DensifyState, step: int, model: SplatModel, ctx: RefineContext) -> Iterator[RowEdit]:
         """Yield the edits due at ``step``. Whoever iterates applies each to the model, the optimizer and ``state``
         before asking for the next, so the generator always sees the rows as they are."""
+        ...
+
+    def maps(self, pixels: Tensor) -> Tensor | None:
+        """Pixel maps [M,H,W] in 0..1, M <= 4, of a training picture [H,W,3] uint8, for steps whose plan asks for them;
+        None = none. The trainer keeps them with 8 bits, so this runs once per view and size."""
+        ...
+
+    def prepared(self, xyz: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        """The points [P,3] and colours [P,3] (0..1) that rows start from, given those of the capture."""
         ...
 
     def perturb(

@@ -22,9 +22,18 @@ from torch import Tensor
 from splat.geometry.rotations import quat_from_matrix, split_similarity
 from splat.geometry.sh import coefficients_of_degree, rotated_sh, sh0_from_rgb
 from splat.model.activations import sigmoid
-from splat.model.gaussian_family import moved_points, raw_opacities, raw_scales, with_filter_folded
+from splat.model.gaussian_family import (
+    HALF_LENGTH,
+    HALF_WIDTH,
+    OVERLAP,
+    halved_opacities,
+    moved_points,
+    raw_opacities,
+    raw_scales,
+    with_filter_folded,
+)
 from splat.model.gaussian_match import SHARPEST, convex_match, fibonacci_sphere
-from splat.model.primitive import Ability, FieldSpec, Rows
+from splat.model.primitive import Ability, FieldSpec, Halving, Rows
 from splat.model.render_inputs import RenderInputs
 from splat.model.row_edit import RowEdit
 from splat.model.start import neighbour_spacing
@@ -52,7 +61,7 @@ class ConvexPrimitive:
     kind: ClassVar[str] = "convex"
     purpose: ClassVar[str] = "hulls of a few points, for man-made scenes with hard edges; steps 4 to 5 times as long"
     export: ClassVar[Literal["exact", "lossy"]] = "lossy"
-    can: ClassVar[frozenset[Ability]] = frozenset({"split", "opacities", "scales", "covariance", "sharpness"})
+    can: ClassVar[frozenset[Ability]] = frozenset({"split", "halve", "opacities", "scales", "covariance", "sharpness"})
 
     points: int = 6
     """Vertices of a convex, 3 to 8."""
@@ -216,7 +225,7 @@ class ConvexPrimitive:
         corners = offsets.gather(1, order[..., None].expand(-1, -1, 3))  # [P,children,3]
         means = rows["means"].detach()[parents][:, None] + corners
         log_sigmas = rows["log_sigmas"].detach()[parents]
-        opacities = self.opacities({name: rows[name].detach()[parents] for name in self._opacity_fields()})
+        opacities = self._opacities_of(rows, parents)
         # Above 1, the power would make the border softer.
         harder = torch.maximum(log_sigmas, log_sigmas * self.child_sharpness)
         return {
@@ -225,8 +234,29 @@ class ConvexPrimitive:
             "log_sigmas": harder.repeat(children),
         } | raw_opacities((opacities * self.child_opacity).repeat(children))
 
-    def _opacity_fields(self) -> tuple[str, ...]:
-        return ("logit_opacities", "masks") if self.masks else ("logit_opacities",)
+    def halve(self, rows: Rows, parents: Tensor, *, how: Halving = "ends") -> dict[str, Tensor]:
+        """Along the line between the two vertices farthest apart, whose ends the halves keep; what overlaps is as wide
+        as the whole. Lines of the hull shrink with its area, which smoothness makes up for."""
+        length, width = (HALF_LENGTH, HALF_WIDTH) if how == "ends" else (OVERLAP, 1.0)
+        offsets = _centred(rows["vertices"].detach()[parents])  # [P,K,3]
+        direction = _longest_axis(offsets)[:, None]  # [P,1,3]
+        x, y, z = (offsets * direction).unbind(2)
+        along = (x + y + z)[..., None]  # [P,K,1]
+        first, last = along.amin(dim=1), along.amax(dim=1)  # [P,1]
+        means, direction = rows["means"].detach()[parents], direction[:, 0]
+        # The vertices of a half are centred on its mean: an end that was at t is now at length * t from there.
+        ends = [means + end * (1 - length) * direction for end in (last, first)]
+        half = (offsets - along * direction[:, None]) * width + along * length * direction[:, None]
+        size = log(length * width**2) / 3
+        return {
+            "means": torch.cat(ends),
+            "vertices": _centred(half).repeat(2, 1, 1),
+            "log_deltas": (rows["log_deltas"].detach()[parents] - 2 * size).repeat(2),
+        } | raw_opacities(halved_opacities(self._opacities_of(rows, parents), how).repeat(2))
+
+    def _opacities_of(self, rows: Rows, which: Tensor) -> Tensor:  # [N], [R] -> [R]
+        names = ("logit_opacities", "masks") if self.masks else ("logit_opacities",)
+        return self.opacities({name: rows[name].detach()[which] for name in names})
 
     def with_opacities(self, opacities: Tensor) -> dict[str, Tensor]:
         return raw_opacities(opacities)
@@ -306,6 +336,15 @@ def _sum_of_vertices(table: Tensor) -> Tensor:  # [N,K,...] -> [N,...]
 
 def _centred(vertices: Tensor) -> Tensor:  # [N,K,3] -> [N,K,3]
     return vertices - (_sum_of_vertices(vertices) / vertices.shape[1])[:, None]
+
+
+def _longest_axis(offsets: Tensor) -> Tensor:  # [P,K,3] -> [P,3]
+    """Direction between the two vertices farthest apart; zero where all coincide."""
+    pairs = (offsets[:, :, None] - offsets[:, None]).flatten(1, 2)  # [P,K*K,3]
+    x, y, z = pairs.square().unbind(2)
+    squared = x + y + z
+    farthest = pairs.gather(1, squared.argmax(dim=1)[:, None, None].expand(-1, 1, 3))[:, 0]
+    return farthest / squared.amax(dim=1)[:, None].clamp_min(_TINY).sqrt()
 
 
 def _principal_axes(offsets: Tensor) -> tuple[Tensor, Tensor]:  # [N,K,3] -> [N,3], [N,3,3]

@@ -15,10 +15,14 @@ from splat.model.row_edit import RowEdit
 Rows = Mapping[str, Tensor]
 """Raw parameters by field name; every tensor has one row per splat."""
 
-Ability = Literal["split", "opacities", "scales", "covariance", "filter3d", "sharpness"]
-"""Optional parts of the protocol that others build on: ``split``, ``with_opacities``, ``resized``,
+Ability = Literal["split", "halve", "opacities", "scales", "covariance", "filter3d", "sharpness"]
+"""Optional parts of the protocol that others build on: ``split``, ``halve``, ``with_opacities``, ``resized``,
 ``covariance_product``, a ``filter3d`` that is drawn, and ``sharpness(rows) -> [N]`` (the activated factor that turns
 distance from the border into opacity; only primitives with a border have one)."""
+
+Halving = Literal["ends", "overlap"]
+"""How one becomes two: ``ends`` are apart along the longest axis (Improved-GS: the number of splats is what counts),
+``overlap`` keeps the picture (Brush: mass and variance along every axis)."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,11 @@ class Primitive(Protocol):
     def split(self, rows: Rows, parents: Tensor, *, children: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Raw values of ``children`` smaller rows per parent (the fields that differ), ordered child-major:
         all first children, then all second ones. Where they lie and how small they are is the primitive's rule."""
+        ...
+
+    def halve(self, rows: Rows, parents: Tensor, *, how: Halving = "ends") -> dict[str, Tensor]:
+        """Raw values of 2 smaller rows per parent (the fields that differ), child-major, to both sides of its centre.
+        Nothing is drawn at random."""
         ...
 
     def with_opacities(self, opacities: Tensor) -> dict[str, Tensor]:

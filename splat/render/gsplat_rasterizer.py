@@ -53,7 +53,7 @@ class GsplatRasterizer:
             inputs.means, inputs.quats, scales, opacities, coefficients,
             cameras.camera_from_world, cameras.K, cameras.width, cameras.height,
             near_plane=options.near, far_plane=options.far, sh_degree=degree, packed=False,
-            eps2d=FILTER2D_VARIANCE_PX[options.filter2d],
+            eps2d=options.filter2d_variance_px,
             rasterize_mode="classic" if options.filter2d == "classic" else "antialiased",
             # "RGB+D" sums alpha T z; "RGB+ED" would divide by alpha, which RenderOutput leaves to the caller.
             render_mode="RGB+D" if with_depth else "RGB",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from splat.model.render_inputs import RenderInputs
 from splat.native.backend import Backend
-from splat.render.types import FILTER2D_COMPENSATES, FILTER2D_VARIANCE_PX, CameraBatch, RenderOptions, RowUpdate
+from splat.render.types import FILTER2D_COMPENSATES, CameraBatch, RenderOptions, RowUpdate
 
 FORWARD_BITS = {"fragments": 1, "blend_sum": 2, "blend_max": 4, "max_contrib": 8, "center_dist": 16, "weighted": 32}
 BACKWARD_BITS = {"abs_grad2d": 1, "abs_grad2d_l2": 2, "opacity_grad_sq": 4, "texgrad": 8, "sensitivity": 16}
@@ -201,10 +201,11 @@ class NativeView(ABC):
                 "camera_from_world": pose[:3].reshape(-1).tolist(),
                 "fx": K[0, 0].item(), "fy": K[1, 1].item(), "cx": K[0, 2].item(), "cy": K[1, 2].item(),
                 "near_z": options.near, "far_z": options.far,
-                "dilation": FILTER2D_VARIANCE_PX[options.filter2d],
+                "dilation": options.filter2d_variance_px,
                 "compensate": int(options.filter2d in FILTER2D_COMPENSATES),
                 "sh_degree": options.sh_degree,
                 "width": self.width, "height": self.height,
+                "tan_limits": options.tan_limits or (0.0, 0.0, 0.0, 0.0),
             },
         )  # fmt: skip
 

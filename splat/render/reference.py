@@ -118,7 +118,9 @@ class ReferenceRasterizer:
     def _render_view(
         self, inputs: RenderInputs, cameras: CameraBatch, options: RenderOptions, stats: SplatStats, index: int
     ) -> dict[str, Tensor]:
-        view = View(cameras.camera_from_world[index], cameras.K[index], cameras.width, cameras.height)
+        view = View(
+            cameras.camera_from_world[index], cameras.K[index], cameras.width, cameras.height, options.tan_limits
+        )
         footprint = footprint_of(inputs, options)
         rows, visible = self.drawn_rows(inputs, view, options)
         maps = 0 if options.pixel_weights is None else options.pixel_weights.shape[1]

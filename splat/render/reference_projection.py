@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from splat.model.render_inputs import RenderInputs
-from splat.render.types import FILTER2D_COMPENSATES, FILTER2D_VARIANCE_PX, RenderOptions
+from splat.render.types import FILTER2D_COMPENSATES, RenderOptions
 
 ALPHA_MIN = 1 / 255  # fainter contributions vanish in an 8-bit picture
 NOWHERE = -1.0  # half size of a box that holds no bright point
@@ -28,6 +28,7 @@ class View:
     K: Tensor  # [3,3] px
     width: int
     height: int
+    tan_limits: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ def project_gaussians(inputs: RenderInputs, view: View, options: RenderOptions) 
         scales = filtered
     pixel_from_unit = _linearised(means_camera, inputs.quats, scales, view)  # [N,2,3]
     u, v = pixel_from_unit[:, 0], pixel_from_unit[:, 1]
-    variance = FILTER2D_VARIANCE_PX[options.filter2d]
+    variance = options.filter2d_variance_px
     xx, xy, yy = u.square().sum(1) + variance, (u * v).sum(1), v.square().sum(1) + variance
     # det(A A^T) = |u x v|^2 for A = [u; v]: no cancellation for needles, unlike xx yy - xy^2.
     sharp = torch.linalg.cross(u, v).square().sum(1)
@@ -136,8 +137,11 @@ def _jacobian(means_camera: Tensor, view: View) -> Tensor:  # [N,3] -> [N,2,3]
     fx, fy, cx, cy = view.K[0, 0], view.K[1, 1], view.K[0, 2], view.K[1, 2]
     x, y, z = means_camera.unbind(1)
     margin_x, margin_y = FRUSTUM_MARGIN * view.width / (2 * fx), FRUSTUM_MARGIN * view.height / (2 * fy)
-    x_near = z * torch.clamp(x / z, -(cx / fx + margin_x), (view.width - cx) / fx + margin_x)
-    y_near = z * torch.clamp(y / z, -(cy / fy + margin_y), (view.height - cy) / fy + margin_y)
+    left, right = -(cx / fx + margin_x), (view.width - cx) / fx + margin_x
+    top, bottom = -(cy / fy + margin_y), (view.height - cy) / fy + margin_y
+    if view.tan_limits is not None:
+        left, right, top, bottom = view.tan_limits
+    x_near, y_near = z * torch.clamp(x / z, left, right), z * torch.clamp(y / z, top, bottom)
     zero = torch.zeros_like(z)
     rows = [fx / z, zero, -fx * x_near / z**2, zero, fy / z, -fy * y_near / z**2]
     return torch.stack(rows, 1).reshape(-1, 2, 3)

@@ -79,6 +79,21 @@ class RenderOptions:
     stats: frozenset[str] = frozenset()
     """Names of ``SplatStats`` fields wanted; see there."""
     pixel_weights: Tensor | None = None  # [C,M,H,W], M <= 4: maps for the ``weighted_*``/``texgrad`` statistics
+    blur_scale: float = 1.0
+    """Factor on the variance of ``filter2d``: 1/d^2 for a camera that draws every d-th pixel, whose own pixels are d
+    times as wide. An analytic filter has no variance to scale: its window is one pixel, so this must be 1."""
+    tan_limits: tuple[float, float, float, float] | None = None
+    """How far off axis the projection is linearised: x/z low and high, y/z low and high. None = 15 % beyond the
+    picture; a strided camera needs those of the full one, or splats beyond its border would have other shapes."""
+
+    def __post_init__(self) -> None:
+        if not self.blur_scale > 0 or (self.blur_scale != 1 and self.filter2d == "analytic"):
+            raise ValueError(f"blur_scale = {self.blur_scale:g} does not fit filter2d '{self.filter2d}'")
+
+    @property
+    def filter2d_variance_px(self) -> float:
+        """What is added to both axes of the projected covariance, px^2."""
+        return FILTER2D_VARIANCE_PX[self.filter2d] * self.blur_scale
 
 
 @dataclass(eq=False)

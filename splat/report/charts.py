@@ -46,30 +46,47 @@ def line_chart(
     return _figure(title, legend, "".join(body))
 
 
-def change_chart(title: str, changes: Sequence[tuple[int, int, int]]) -> str:
-    """Bars over steps: rows added upwards, rows removed downwards; ``changes`` holds (step, added, removed)."""
-    changes = [change for change in changes if change[1] or change[2]]
+def change_chart(title: str, changes: Sequence[tuple[int, str, int, int]]) -> str:
+    """Stacked bars over steps, one colour per reason: rows added upwards, rows removed downwards.
+
+    ``changes`` holds (step, reason, added, removed); '' when nothing was added or removed.
+    """
+    changes = [change for change in changes if change[2] or change[3]]
     if not changes:
         return ""
-    width = max(step for step, _, _ in changes)
-    bins: dict[int, list[int]] = {}
-    for step, added, removed in changes:  # neighbouring refinements share a bar when there are very many
-        cell = bins.setdefault(step * 100 // max(width, 1), [step, 0, 0])
-        cell[1], cell[2] = cell[1] + added, cell[2] + removed
-    top, bottom = max(c[1] for c in bins.values()), max(c[2] for c in bins.values())
-    y_ticks = nice_ticks(-bottom, top, 4)
+    width = max(step for step, *_ in changes)
+    reasons = sorted({reason for _, reason, _, _ in changes})
+    cells: dict[int, tuple[int, dict[str, list[int]]]] = {}
+    for step, reason, added, removed in changes:  # neighbouring refinements share a bar when there are very many
+        _, sums = cells.setdefault(step * 100 // max(width, 1), (step, {}))
+        total = sums.setdefault(reason, [0, 0])
+        total[0], total[1] = total[0] + added, total[1] + removed
+    most = [max(sum(pair[side] for pair in sums.values()) for _, sums in cells.values()) for side in (0, 1)]
+    y_ticks = nice_ticks(-most[1], most[0], 4)
     frame = _Frame(0, width, y_ticks[0], y_ticks[-1])
-    bar = max(1.5, 0.7 * (WIDTH - LEFT - RIGHT) / 100)
     body = [_grid(frame, nice_ticks(0, width, 5), y_ticks)]
-    for step, added, removed in bins.values():
-        for amount, style in ((added, "a"), (-removed, "b")):
-            if amount:
-                y0, y1 = sorted((frame.y(0), frame.y(amount)))
-                body.append(
-                    f'<rect class="bar {style}" x="{frame.x(step) - bar / 2:.1f}" y="{y0:.1f}" width="{bar:.1f}" '
-                    f'height="{max(y1 - y0, 0.5):.1f}"><title>step {step:,}: {amount:+,}</title></rect>'
-                )
-    return _figure(title, '<span class="key a">added</span><span class="key b">removed</span>', "".join(body))
+    for step, sums in cells.values():
+        for side, sign in ((0, 1), (1, -1)):
+            parts = [(reason, sign * sums[reason][side]) for reason in reasons if reason in sums]
+            body.append(_stack(frame, step, parts, reasons))
+    legend = "".join(f'<span class="key s{i % 8}">{escape(reason)}</span>' for i, reason in enumerate(reasons))
+    return _figure(title, legend, "".join(body))
+
+
+def _stack(frame: _Frame, step: int, parts: Sequence[tuple[str, int]], reasons: Sequence[str]) -> str:
+    """One side of a bar, from zero outwards; the amounts share a sign."""
+    bar = max(1.5, 0.7 * (WIDTH - LEFT - RIGHT) / 100)
+    pieces, end = [], 0
+    for reason, amount in parts:
+        if amount:
+            y0, y1 = sorted((frame.y(end), frame.y(end + amount)))
+            tip = escape(f"step {step:,}: {reason} {amount:+,}")
+            pieces.append(
+                f'<rect class="s{reasons.index(reason) % 8}" x="{frame.x(step) - bar / 2:.1f}" y="{y0:.1f}" '
+                f'width="{bar:.1f}" height="{max(y1 - y0, 0.5):.1f}"><title>{tip}</title></rect>'
+            )
+            end += amount
+    return "".join(pieces)
 
 
 def share_bar(parts: Sequence[tuple[str, float]]) -> str:

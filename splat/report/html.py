@@ -56,7 +56,8 @@ def page(record: RunRecord, defaults: Mapping[str, Any] | None = None) -> str:
 def _header(record: RunRecord, title: str) -> str:
     last, finish = record.last, record.finish
     steps = last.get("step", 0)
-    states = {"done": "finished", "time": "time budget used up", "stopped": "stopped on request"}
+    states = {"done": "finished", "time": "time budget used up", "target": "target PSNR reached",
+              "stopped": "stopped on request"}  # fmt: skip
     if finish:
         state = f'<span class="state">{escape(states.get(finish.get("reason"), str(finish.get("reason"))))}</span>'
     else:
@@ -158,7 +159,8 @@ def _time(record: RunRecord) -> str:
 def _densification(record: RunRecord) -> str:
     if not record.refine:
         return ""
-    lines = [(r["step"], int(r.get("added") or 0), int(r.get("removed") or 0)) for r in record.refine]
+    lines = [(r["step"], str(r.get("reason") or "?"), int(r.get("added") or 0), int(r.get("removed") or 0))
+             for r in record.refine]  # fmt: skip
     sums: dict[str, list[int]] = {}
     for line in record.refine:
         total = sums.setdefault(str(line.get("reason") or "?"), [0, 0, 0])
@@ -169,20 +171,33 @@ def _densification(record: RunRecord) -> str:
         f"<tr><td>{escape(reason)}</td>" + "".join(f'<td class="n">{n:,}</td>' for n in counts) + "</tr>"
         for reason, counts in sorted(sums.items())
     ]
-    chart = change_chart("Splats added and removed", lines)
+    chart = change_chart("Splats added (up) and removed (down)", lines)
     return f'<div class="two">{chart}{_table(head, rows)}</div>{_densification_log(record)}'
 
 
 def _densification_log(record: RunRecord) -> str:
     columns = ("step", "added", "removed", "splats")
     head = "".join(f'<th class="n">{column}</th>' for column in columns) + "<th>reason</th>"
+    head += '<th title="median of the places, and the size of the box that holds all but 2 %">added around</th>'
+    head += "<th>removed around</th>"
     rows = []
     for line in record.refine[-MAX_LOG_ROWS:]:
         cells = "".join(f'<td class="n">{_number(line.get(column), "{:,}") or "–"}</td>' for column in columns)
-        rows.append(f"<tr>{cells}<td>{escape(str(line.get('reason', '')))}</td></tr>")
+        words = (str(line.get("reason", "")), _place(line.get("added_at")), _place(line.get("removed_at")))
+        rows.append(f"<tr>{cells}{''.join(f'<td>{escape(word)}</td>' for word in words)}</tr>")
     left = len(record.refine) - len(rows)
     note = f'<p class="note">The first {left} edits are left out here; metrics.jsonl has them.</p>' if left else ""
     return f"<details><summary>Every edit ({len(record.refine)})</summary>{_table(head, rows)}{note}</details>"
+
+
+def _place(place: Any) -> str:
+    """Median and size of a box, world units: ``0.1 -2 3 (1 x 2 x 0.5)``."""
+    corners = [_mapping(place).get(name) for name in ("median", "low", "high")]
+    if not all(isinstance(c, list) and len(c) == 3 and all(map(_is_number, c)) for c in corners):
+        return ""
+    median, low, high = corners
+    sides = " x ".join(f"{b - a:.3g}" for a, b in zip(low, high, strict=True))
+    return f"{' '.join(f'{x:.3g}' for x in median)} ({sides})"
 
 
 def _export(record: RunRecord) -> str:

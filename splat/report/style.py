@@ -36,7 +36,7 @@ svg text { font-size:11px; fill:var(--soft); font-variant-numeric:tabular-nums; 
 .line { fill:none; stroke-width:2; stroke-linejoin:round; }
 .line.a{stroke:var(--a)} .line.b{stroke:var(--b)} .line.c{stroke:var(--c)}
 .line.faint{stroke:var(--a);opacity:.28;stroke-width:1}
-.dot.a,.bar.a{fill:var(--a)} .dot.b,.bar.b{fill:var(--b)} .dot.c{fill:var(--c)} .dot.faint{fill:var(--a)}
+.dot.a{fill:var(--a)} .dot.b{fill:var(--b)} .dot.c{fill:var(--c)} .dot.faint{fill:var(--a)}
 rect.s0{fill:var(--s0)} rect.s1{fill:var(--s1)} rect.s2{fill:var(--s2)} rect.s3{fill:var(--s3)}
 rect.s4{fill:var(--s4)} rect.s5{fill:var(--s5)} rect.s6{fill:var(--s6)} rect.s7{fill:var(--s7)}
 .keys { color:var(--soft); font-size:12px; font-weight:400; }

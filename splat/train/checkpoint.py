@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from splat.densify.protocol import DensifyState
@@ -39,6 +41,8 @@ class Checkpoint:
     grads: dict[str, Tensor]
     """Gradients that wait for an optimizer step; mostly none."""
     scalars: dict[str, float]
+    view_mse: list[float | None] | None = None
+    """As ``TrainState`` has it; None for NaN."""
 
     @property
     def count(self) -> int:
@@ -59,6 +63,8 @@ def write_checkpoint(run_dir: Path, state: TrainState, config_toml: str) -> Path
         "views_pending": state.views_pending, "elapsed_secs": state.elapsed_secs, "config": config_toml,
         "scalars": dict(state.densify.scalars), **state.model.metadata(),
     }  # fmt: skip
+    if state.view_mse is not None:  # the shortest text that reads back as the same bits
+        header["view_mse"] = [None if math.isnan(value) else value for value in state.view_mse.tolist()]
     path = run_dir / FOLDER / f"step_{state.step}.safetensors"
     save_tensors(path, tensors, header)
     return path
@@ -85,7 +91,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(
         Path(path), header["step"], header["views_taken"], header["views_pending"], header["elapsed_secs"],
         header["config"], groups["rows"], filter3d, groups["adam"], groups["tables"], groups["grads"],
-        header["scalars"],
+        header["scalars"], header.get("view_mse"),
     )  # fmt: skip
 
 
@@ -107,6 +113,9 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     state.step, state.views_taken = checkpoint.step, checkpoint.views_taken
     state.views_pending = checkpoint.views_pending
     state.elapsed_secs = checkpoint.elapsed_secs
+    if checkpoint.view_mse is not None:
+        errors = [math.nan if value is None else value for value in checkpoint.view_mse]
+        state.view_mse = torch.tensor(errors, dtype=torch.float64, device=device)
 
 
 def checkpoint_paths(run_dir: Path) -> list[Path]:

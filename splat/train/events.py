@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from splat.train.places import Place
 from splat.train.state import TrainState
 
 
@@ -51,6 +52,8 @@ class Edited(Event):
     removed: int
     splats: int
     """Rows after this edit."""
+    added_at: Place | None = None
+    removed_at: Place | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ class Paused(Event):
 class Finished(Event):
     """The last event. ``interrupted`` wants a checkpoint and nothing else."""
 
-    reason: Literal["done", "time", "stopped", "interrupted"]
+    reason: Literal["done", "time", "target", "stopped", "interrupted"]
 
 
 Sink = Callable[[Event], None]

@@ -57,7 +57,8 @@ class ProgressSink:
         self._clear()
 
     def _ending(self, event: Finished) -> str:
-        words = {"done": "done", "time": "time budget used up", "stopped": "stopped", "interrupted": "interrupted"}
+        words = {"done": "done", "time": "time budget used up", "target": "target PSNR reached", "stopped": "stopped",
+                 "interrupted": "interrupted"}  # fmt: skip
         return f"{words[event.reason]}, {event.state.model.count:,} splats"
 
     def _mark(self, step: int) -> None:

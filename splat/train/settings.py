@@ -47,6 +47,9 @@ class LoopSettings:
     max_secs: float | None = None
     """Wall time after which the run ends cleanly; earlier parts of a resumed run count."""
 
+    target_psnr: float | None = None
+    """Ends the run cleanly once the last visits of all training views reach this mean, dB."""
+
     def sh_degree_at(self, step: int) -> int:
         """Highest SH band in use at ``step``: one more every ``sh_every`` steps (Kerbl et al. 2023, section 7.1)."""
         if self.sh_every <= 0:

@@ -12,6 +12,7 @@ from splat.io.atomic import atomic_path, write_error
 from splat.live.mailbox import Mailbox
 from splat.model.splat_model import SplatModel
 from splat.train.events import Edited, Evaluated, Event, Finished, Paused, Started, Stepped, Warned
+from splat.train.places import Place
 from splat.train.stages import STAGES
 from splat.train.state import TrainState
 
@@ -38,7 +39,8 @@ class MetricsSink:
         elif isinstance(event, Edited):
             self._write(
                 "refine", step=event.step, reason=event.reason, added=event.added, removed=event.removed,
-                splats=event.splats,
+                splats=event.splats, **place_record("added_at", event.added_at),
+                **place_record("removed_at", event.removed_at),
             )  # fmt: skip
         elif isinstance(event, Warned):
             self._write("warning", step=event.step, text=event.text, splats=event.state.model.count)
@@ -82,6 +84,14 @@ def evaluation_record(state: TrainState, evaluation: Any) -> dict[str, Any]:
         "step": state.step, **means, "splats": state.model.count, "elapsed_secs": state.elapsed_secs,
         "protocol": dict(evaluation.protocol),
     }  # fmt: skip
+
+
+def place_record(name: str, place: Place | None) -> dict[str, Any]:
+    """Where rows were added or removed, with five digits; nothing where none were."""
+    if place is None:
+        return {}
+    corners = {"low": place.low, "high": place.high, "median": place.median}
+    return {name: {corner: [float(f"{x:.5g}") for x in point] for corner, point in corners.items()}}
 
 
 def json_safe(value: Any) -> Any:

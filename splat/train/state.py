@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from splat.densify.protocol import DensifyState
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
@@ -25,12 +27,18 @@ class TrainState:
     """Views whose gradients lie in the rows, waiting for an optimizer step."""
     elapsed_secs: float = 0.0
     """Wall time of the run without pauses, all its parts together."""
+    view_mse: Tensor | None = None  # [V] float64
+    """Mean squared error of the last visit of every training view, NaN before the first; None where no target asks."""
 
     def apply(self, edit: RowEdit) -> None:
         """The same row edit to every table that has a row per splat; to none of them if memory runs out on the way."""
         edit.check_count(self.model.count)
         moments, tables = self.adam.edited(edit), self.densify.edited(edit)
+        grads = {name: edit.apply_to_moments(table.grad, name)
+                 for name, table in self.model.rows.items() if table.grad is not None}  # fmt: skip
         self.model.apply(edit)
+        for name, grad in grads.items():  # of views that wait for an optimizer step
+            self.model.rows[name].grad = grad
         self.adam.take(moments)
         self.densify.tables = tables
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,24 +12,24 @@ from torch import Tensor
 from splat.densify.protocol import Densifier, RefineContext, StepPlan
 from splat.geometry.rng import keyed_generator
 from splat.live.commands import Command, CommandQueue, Edit, Pause, Resume, Save, Stop
-from splat.losses.frequency import DetailWeights
 from splat.losses.photometric import photometric_loss
 from splat.model.filter3d import sampling_filter
 from splat.model.render_inputs import RenderInputs
 from splat.model.row_edit import RowEdit
 from splat.native.ops import morton_order
 from splat.optim.schedule import learning_rates
-from splat.render.types import CameraBatch, Rasterizer, RenderOptions, RowUpdate
+from splat.render.types import CameraBatch, Rasterizer, RowUpdate
 from splat.train.errors import EvaluationAbandoned, TrainingError
 from splat.train.events import Edited, Evaluated, Event, Finished, Paused, SaveAsked, Sink, Started, Stepped, Warned
-from splat.train.frames import FrameSource, View
+from splat.train.feed import ViewFeed
+from splat.train.frames import FrameSource
+from splat.train.goal import TargetWatch
 from splat.train.memory import MOST_TRIES, LossWatch, faintest_dropped, free_caches, ran_out, relief
-from splat.train.order import ViewOrder
+from splat.train.places import changed_places
 from splat.train.settings import LoopSettings
 from splat.train.stages import RunClock, Stopwatch
 from splat.train.state import TrainState, check_edit
 
-PREFETCH_VIEWS = 4
 PAUSE_BEAT_SECS = 0.05
 """How often the mailbox is served during a pause."""
 
@@ -60,16 +60,14 @@ class Trainer:
     ) -> None:
         self.state, self.settings = state, settings
         self._densifier, self._context, self._rasterizer = densifier, context, rasterizer
-        self._frames, self._evaluate = frames, evaluate
+        self._evaluate = evaluate
         self._commands = commands or CommandQueue()
-        self._order = ViewOrder(len(frames.cameras), settings.seed)
+        self._feed = ViewFeed(frames, settings, densifier, state.model.device)
+        self._target = TargetWatch(state, settings.target_psnr, len(frames.cameras))
         self._clock = RunClock(state.elapsed_secs)
         self._specs = state.model.primitive.fields(state.model.sh_degree)
         self._ending: str | None = None
         self._loss_watch = LossWatch(_complain)
-        self._detail: DetailWeights | None = None
-        if settings.detail_weight > 0:
-            self._detail = DetailWeights(settings.detail_weight, settings.ssim_weight, settings.detail_levels)
         self._regularized = False
         """A plug-in adds to the loss, as was seen: then gradients are needed."""
 
@@ -79,10 +77,11 @@ class Trainer:
         self._clock.start()
         state.model.requires_grad_(True)
         yield Started(state, steps)
-        evaluated_at = None
+        evaluated_at = reached = None
         while state.step < steps:
             yield from self._obey()
-            if self._ending is not None or self._out_of_time():
+            reached = self._reached()
+            if self._ending is not None or reached is not None:
                 break
             yield from self._step()
             if state.step in self.settings.eval_at:
@@ -93,7 +92,7 @@ class Trainer:
             yield from self._evaluated()
             yield from self._obey()
         state.elapsed_secs = self._clock.elapsed_secs
-        yield Finished(state, self._ending or ("done" if state.step >= steps else "time"))
+        yield Finished(state, self._ending or ("done" if state.step >= steps else reached))
 
     # one step ---------------------------------------------------------------------------------------------
 
@@ -103,13 +102,13 @@ class Trainer:
         plan = self._densifier.plan(step)
         self._refresh_filter3d(step)
         losses = _Losses()
-        rates = learning_rates(self._specs, step, self.settings.steps, self._context.extent_world)
+        rates = self._rates(step, plan)
         for done in range(plan.views):
             yield from self._view(step, plan, rates, losses, watch, done=done)
         with watch.stage("optimizer"):
             self._update(step, plan, rates)
         with watch.stage("refine"):
-            edits = self._refine(step)
+            edits = self._refine(step, plan)
         state.step = step
         state.elapsed_secs = self._clock.elapsed_secs
         yield from edits
@@ -141,21 +140,21 @@ class Trainer:
         count = state.model.count
         eased = relief(attempt, state.step, count, self._context.max_splats)
         self._context = replace(self._context, max_splats=eased.limit)
-        self._frames.release()
-        if self._detail is not None:
-            self._detail.release()
+        self._feed.release()
         free_caches(state.model.device)
         yield Warned(state, eased.text)
         if attempt > 0 and 0 < eased.limit < count:
+            for table in state.model.rows.values():
+                table.grad = None
             yield self._apply(faintest_dropped(state.model, eased.limit))
-            state.views_pending = -done  # gradients of earlier views went with the old rows
+            state.views_pending = -done  # gradients of earlier views went, for the room they take
             free_caches(state.model.device)
 
-    def _refine(self, step: int) -> list[Event]:
+    def _refine(self, step: int, plan: StepPlan) -> list[Event]:
         """Apply the edits due now; out of memory ends them, and growth with them."""
         state, events = self.state, []
         try:
-            for edit in self._edits_due(step):
+            for edit in self._edits_due(step, plan):
                 events.append(self._apply(edit))
             if events and state.model.device.type == "cuda":
                 self._sort_rows()
@@ -168,11 +167,13 @@ class Trainer:
         free_caches(state.model.device)
         return [*events, Warned(state, eased.text)]
 
-    def _edits_due(self, step: int) -> Iterator[RowEdit]:
+    def _edits_due(self, step: int, plan: StepPlan) -> Iterator[RowEdit]:
         """The primitive's, then the densifier's on the rows as those left them."""
         state = self.state
         yield from state.model.primitive.upkeep(state.model.rows, step)
-        yield from self._densifier.refine(state.densify, step, state.model, self._context)
+        probe = self._feed.probe(state, step, plan, self._rasterizer)
+        context = replace(self._context, probe=probe, cameras=self._feed.frames.cameras)
+        yield from self._densifier.refine(state.densify, step, state.model, context)
 
     def _sort_rows(self) -> None:
         """Neighbours in space become neighbours in memory: a GPU then reads less for the same picture."""
@@ -185,25 +186,22 @@ class Trainer:
         """Draw one view, compare, and leave its gradient in the rows and its statistics with the densifier."""
         state = self.state
         with watch.stage("load"):
-            view = self._next_view(plan.res_scale / self.settings.resolution.factor_at(step))
+            shot = self._feed.next(state, step, plan)
+            view = shot.view
         with watch.stage("render"):
-            wanted = self._densifier.needs(step)
             inputs = state.model.render_inputs()
             update = self._update_in_place(inputs, plan, rates)
-            output = self._rasterizer.render(
-                inputs,
-                CameraBatch.of(view.camera, device=state.model.device),
-                self._options(step, view, wanted),
-                update=update,
-            )
+            camera = CameraBatch.of(view.camera, device=state.model.device)
+            output = self._rasterizer.render(inputs, camera, shot.options, update=update)
         with watch.stage("loss"):
             loss = photometric_loss(
-                output.color, view.pixels, view.mask, l1_weights=self._l1_weights(step, view),
+                output.color, view.pixels, view.mask, l1_weights=shot.l1_weights,
                 ssim_weight=self.settings.ssim_weight,
             )  # fmt: skip
             total = loss.total.detach()
             self._loss_watch.look(total, f"step {step} ({view.camera.name}, {state.model.count} splats)")
             total = float(total) if total.device.type == "cpu" else total
+            self._target.note(state, shot, output.color)
         with watch.stage("backward"):
             if loss.total.requires_grad:  # nothing drawn (an empty model) has no gradient
                 loss.total.backward()
@@ -212,11 +210,11 @@ class Trainer:
         losses.total += total
         losses.l1 += loss.l1
         losses.ssim += loss.ssim
-        if wanted:
-            with watch.stage("refine"):
-                self._densifier.observe(
-                    state.densify, step, output.stats, width=view.camera.width, height=view.camera.height
-                )
+        with watch.stage("refine"):
+            self._densifier.observe(
+                state.densify, step, output.stats, width=view.camera.width, height=view.camera.height,
+                view=view.index, loss=total,
+            )  # fmt: skip
 
     def _update_in_place(self, inputs: RenderInputs, plan: StepPlan, rates: dict[str, float]) -> RowUpdate | None:
         """The optimizer step for the backward pass to take, where it comes to the same: the rasterizer can, the rows
@@ -254,6 +252,11 @@ class Trainer:
             with torch.no_grad():
                 model.rows["means"].add_(noise)
 
+    def _rates(self, step: int, plan: StepPlan) -> dict[str, float]:
+        """Learning rates of this step, by row field."""
+        rates = learning_rates(self._specs, step, self.settings.steps, self._context.extent_world)
+        return rates if plan.lr_scale == 1 else {name: rate * plan.lr_scale for name, rate in rates.items()}
+
     def _regularizer(self) -> Tensor | None:
         """What the densifier and the primitive add to the loss."""
         model = self.state.model
@@ -261,48 +264,18 @@ class Trainer:
         terms = [term for term in asked if term is not None]
         return torch.stack(terms).sum() if len(terms) > 1 else terms[0] if terms else None
 
-    def _l1_weights(self, step: int, view: View) -> Tensor | None:  # [1,H,W]
-        """Factors on the L1 of this view, where the loss has some."""
-        if self._detail is None:
-            return None
-        return self._detail.factors(view.index, view.pixels, step / self.settings.steps)
-
-    def _next_view(self, scale: float) -> View:
-        taken = self.state.views_taken
-        view = self._frames.view(self._order.view(taken), min(scale, 1.0))
-        self.state.views_taken = taken + 1  # only now: a picture that cannot be read leaves the state whole
-        self._frames.prefetch(self._order.upcoming(taken + 1, PREFETCH_VIEWS))
-        return view
-
-    def _options(self, step: int, view: View, stats: frozenset[str]) -> RenderOptions:
-        return RenderOptions(
-            sh_degree=min(self.settings.sh_degree_at(step), self.state.model.sh_degree),
-            filter2d=self.settings.filter2d,
-            background=self._background(view),
-            stats=stats,
-        )
-
-    def _background(self, view: View) -> Tensor:  # [3]
-        device = self.state.model.device
-        colour = view.camera.background or self.settings.background
-        if colour is not None:
-            return torch.tensor(colour, dtype=torch.float32).to(device, non_blocking=True)
-        generator = keyed_generator(self.settings.seed, "background", self.state.views_taken)
-        return torch.rand(3, generator=generator).to(device, non_blocking=True)
-
     def _refresh_filter3d(self, step: int) -> None:
         every = self.settings.filter3d_every
         if every and ((step - 1) % every == 0 or self.state.model.filter3d is None):
-            self.state.model.filter3d = sampling_filter(self.state.model.rows["means"], self._frames.cameras)
+            self.state.model.filter3d = sampling_filter(self.state.model.rows["means"], self._feed.frames.cameras)
 
     # between steps ----------------------------------------------------------------------------------------
 
     def _apply(self, edit: RowEdit) -> Edited:
-        survives = torch.zeros(edit.count_before, dtype=torch.bool, device=edit.source.device)
-        survives[edit.source] = True
-        kept = int(survives.sum())
-        self.state.apply(edit)
-        return Edited(self.state, edit.reason, edit.count_after - kept, edit.count_before - kept, edit.count_after)
+        state, before = self.state, self.state.model.rows["means"].detach()
+        state.apply(edit)
+        places = changed_places(edit, before, state.model.rows["means"].detach())
+        return Edited(state, edit.reason, edit.added, edit.removed, edit.count_after, *places)
 
     def _evaluated(self) -> Iterator[Event]:
         self._loss_watch.settle()
@@ -315,8 +288,11 @@ class Trainer:
             if evaluation is not None:
                 yield Evaluated(self.state, evaluation)
 
-    def _out_of_time(self) -> bool:
-        return self.settings.max_secs is not None and self._clock.elapsed_secs >= self.settings.max_secs
+    def _reached(self) -> Literal["time", "target"] | None:
+        """What ends the run before its last step."""
+        if self.settings.max_secs is not None and self._clock.elapsed_secs >= self.settings.max_secs:
+            return "time"
+        return "target" if self._target.reached(self.state) else None
 
     def _obey(self) -> Iterator[Event]:
         """Carry out waiting commands; during a pause stay here, serving the mailbox."""

@@ -151,6 +151,19 @@ def test_time_budget_ends_with_evaluation_and_export(tiny_scene, capsys):
     assert Path("run/model.safetensors").exists()
 
 
+def test_a_target_ends_cleanly_and_a_raised_one_goes_on(tiny_scene, capsys):
+    run, flags = Path("run"), ["--preset", "cpu", "--target-psnr", "8", "--target-mb", "0.05"]
+    assert main(["train", str(tiny_scene), "-o", "run", *flags]) == 0
+    told = capsys.readouterr().err
+    assert "target PSNR reached" in told and "model.safetensors stays below 0.05 MB" in told
+    (finish,) = records(run, "finish")
+    assert finish["reason"] == "target" and 0 < finish["step"] < 3000 and finish["step"] % 25 == 0
+    assert records(run, "eval")[-1]["step"] == finish["step"]
+    assert 0 < (run / "model.safetensors").stat().st_size < 50_000
+    assert main(["train", "--resume", "run", "--target-psnr", "99", "--steps", str(finish["step"] + 1)]) == 0
+    assert records(run, "finish")[-1] == records(run, "finish")[-1] | {"reason": "done", "step": finish["step"] + 1}
+
+
 def test_dry_run_says_what_and_draws_the_first_picture_and_trains_nothing(tiny_scene, capsys):
     assert main(["train", str(tiny_scene), *SHORT, "--dry-run"]) == 0
     out, err = capsys.readouterr()

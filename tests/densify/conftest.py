@@ -38,18 +38,16 @@ class Run:
     def stats(self, step, *, level=3e-4, views=1):
         """Made-up gradients around ``level``, only under the names asked for."""
         generator = keyed_generator(self.seed, "test.stats", step)
-        shape = (views, self.model.count)
-        values = {
-            name: torch.rand(shape, generator=generator) < 0.8
-            if name == "visible"
-            else torch.rand(shape, generator=generator) * 2 * level
-            for name in self.densifier.needs(step)
-        }
+        values = {}
+        for name in sorted(self.densifier.needs(step)):
+            maps = (4,) if name.startswith("weighted_") else ()
+            drawn = torch.rand((views, *maps, self.model.count), generator=generator)
+            values[name] = drawn < 0.8 if name == "visible" else drawn * 2 * level
         return SplatStats(**values)
 
     def observe(self, step, stats=None):
         stats = self.stats(step) if stats is None else stats
-        self.densifier.observe(self.state, step, stats, width=640, height=480)
+        self.densifier.observe(self.state, step, stats, width=640, height=480, view=step % 7, loss=step**-0.2)
 
     def refine(self, step):
         """The reasons of the edits of this step, all applied."""

@@ -1,4 +1,6 @@
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -121,6 +123,83 @@ def test_nothing_to_draw_from():
     assert parts.draw_rows(torch.ones(4), 0, generator).shape == (0,)
 
 
+def test_gumbel_without_temperature_takes_the_best():
+    candidates = torch.tensor([True, True, False, True, True])
+    scores = torch.tensor([1.0, 3.0, 9.0, 4.0, 2.0])
+    chosen = parts.gumbel_best(candidates, scores, 2, temperature=0.0, generator=keyed_generator(0, "gumbel", 0))
+    assert chosen.tolist() == [False, True, False, True, False]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_gumbel_never_takes_what_has_no_score(temperature):
+    scores = torch.tensor([0.0, 1.0, -1.0, torch.nan, torch.inf, 2.0])
+    chosen = parts.gumbel_best(
+        torch.ones(6, dtype=torch.bool), scores, 6, temperature=temperature, generator=keyed_generator(0, "gumbel", 1)
+    )
+    assert chosen.tolist() == [False, True, False, False, False, True]
+    empty = parts.gumbel_best(
+        torch.ones(0, dtype=torch.bool), scores[:0], 3, temperature=temperature, generator=keyed_generator(0, "g", 1)
+    )
+    assert empty.shape == (0,)
+
+
+def test_gumbel_draws_follow_the_scores():
+    """One of three, many times: with temperature 1 shares are those of the scores, with 0.5 those of their squares."""
+    copies = 20_000
+    for temperature, shares in ((1.0, [1 / 6, 2 / 6, 3 / 6]), (0.5, [1 / 14, 4 / 14, 9 / 14])):
+        taken = torch.zeros(3)
+        generator = keyed_generator(0, "gumbel", int(10 * temperature))
+        for _ in range(copies // 10):
+            taken += parts.gumbel_best(
+                torch.ones(3, dtype=torch.bool), torch.tensor([1.0, 2.0, 3.0]), 1, temperature=temperature,
+                generator=generator,
+            )  # fmt: skip
+        assert (taken / taken.sum()).tolist() == pytest.approx(shares, abs=0.04)
+
+
+def test_needles_by_the_middle_axis():
+    scales = torch.tensor([[1.0, 0.05, 0.001], [1.0, 0.3, 0.001], [0.1, 2.0, 0.1], [1.0, 1.0, 1.0]])
+    assert parts.elongated(scales, 0.1).tolist() == [True, False, True, False]
+
+
+def test_mean_weight_of_a_map():
+    mean = parts.mean_weight(torch.tensor([1.0, 0.0, 3.0, torch.nan]), torch.tensor([4.0, 0.0, 3.0, 1.0]))
+    assert mean.tolist() == [0.25, 0, 1, 0]
+
+
+def test_error_map_takes_the_worst_tenth_above_the_floor():
+    target = torch.zeros(10, 20, 3)
+    color = torch.linspace(0, 0.5, 200).view(10, 20, 1).repeat(1, 1, 3)
+    worst = parts.error_map(color, target)
+    assert worst.shape == (1, 10, 20) and worst.sum() == 19 and (worst.flatten()[-19:] == 1).all()
+    assert parts.error_map(0.03 * color, target).sum() == 0, "everything below 0.02"
+    few = torch.zeros(10, 20, 3)
+    few[0, :3] = 0.5
+    assert parts.error_map(few, target).sum() == 3
+    assert parts.error_map(target[:0], target[:0]).shape == (1, 0, 20)
+
+
+# -- growth
+
+
+@pytest.mark.parametrize("curve", ["root", "quadratic", "linear"])
+def test_budget_never_falls_nor_passes_the_cap(curve):
+    counts = [parts.grown_count(1000, 5000, step / 100, curve=curve) for step in range(-20, 150)]
+    assert counts == sorted(counts)
+    assert counts[0] == counts[20] == 1000 and counts[120] == counts[-1] == 5000
+    assert parts.grown_count(6000, 5000, 0.3, curve=curve) == 5000
+
+
+def test_budget_curves_golden_numbers():
+    assert parts.grown_count(1000, 5000, 0.25, curve="root") == 3000
+    assert parts.grown_count(1000, 5000, 0.5, curve="quadratic") == 1000 + int(0.75 * 4000)
+    assert parts.grown_count(1000, 5000, 0.5, curve="linear") == 3000
+
+
+def test_annealed():
+    assert [parts.annealed(0.3, 1.0, x) for x in (-1, 0, 0.5, 1, 2)] == pytest.approx([0.3, 0.3, 0.65, 1.0, 1.0])
+
+
 # -- operators
 
 
@@ -150,6 +229,38 @@ def test_split_replaces_the_parent(children):
     assert model.opacities.tolist() == pytest.approx([0.2, *each * children], abs=1e-5)
     sizes = [2.0, *[1 / (0.8 * children), 3 / (0.8 * children)] * children]
     assert model.scales[:, 0].tolist() == pytest.approx(sizes, rel=1e-5)
+
+
+def test_halve_replaces_the_parent_by_its_ends():
+    model = _model([0.5, 0.2, 0.9], scales=[1.0, 2.0, 3.0])
+    edit = parts.halve_edit(model, torch.tensor([True, False, True]), generator=keyed_generator(0, "halve", 0))
+    assert edit.source.tolist() == [1, 0, 2, 0, 2] and edit.reason == "split"
+    model.apply(edit)
+    assert model.opacities.tolist() == pytest.approx([0.2, 0.3, 0.54, 0.3, 0.54], abs=1e-6)
+    assert parts.halve_edit(model, torch.zeros(5, dtype=torch.bool), generator=keyed_generator(0, "halve", 0)) is None
+
+
+def test_what_cannot_halve_splits():
+    @dataclass(frozen=True)
+    class Whole(GaussianPrimitive):
+        can: ClassVar[frozenset] = GaussianPrimitive.can - {"halve"}
+
+    model = _model([0.5, 0.2], scales=[1.0, 2.0])
+    model = SplatModel(Whole(), model.rows, 1)
+    model.apply(parts.halve_edit(model, torch.tensor([True, False]), generator=keyed_generator(0, "halve", 0)))
+    assert model.scales[:, 0].tolist() == pytest.approx([2.0, 1 / 1.6, 1 / 1.6], rel=1e-5)
+
+
+def test_opacity_decay():
+    model = _model([0.5, 0.003, 0.9])
+    edit = parts.opacity_decay_edit(model, loss=0.004, factor=0.5, floor=0.002)
+    assert edit.is_identity and edit.fresh is None and edit.reason == "decay"
+    model.apply(edit)
+    assert model.opacities.tolist() == pytest.approx([0.246, 0.002, 0.446], rel=1e-4)
+    model.apply(parts.opacity_decay_edit(model, loss=0.5, floor=0.1))
+    assert model.opacities.tolist() == pytest.approx([0.1, 0.002, 0.1], rel=1e-4), "what is below the floor stays"
+    assert parts.opacity_decay_edit(model, loss=0.0) is None
+    assert parts.opacity_decay_edit(_model([]), loss=0.1) is None
 
 
 def test_cap_drops_the_faintest():

@@ -69,7 +69,7 @@ using Values = std::vector<double>;
 
 struct Scene {
   Values group[kGroups], filter3d;
-  splat_view view;
+  splat_view view{};
   int rest = 0;  // SH coefficients per channel above the first
   bool has_filter3d = false;
 };

@@ -25,7 +25,8 @@ def metrics_lines(*, steps: int = 3000, evals: bool = True, finished: bool = Tru
         if step % 100 == 0 and step >= 500:
             splats += 700
             edit = {"kind": "refine", "step": step, "splats": splats}
-            lines.append({**edit, "reason": "split", "added": 900, "removed": 0})
+            place = {"low": [-1.0, -0.5, 2.0], "high": [1.0, 0.5, 2.25], "median": [0.125, 0.0, 2.1]}
+            lines.append({**edit, "reason": "split", "added": 900, "removed": 0, "added_at": place})
             lines.append({**edit, "reason": "prune", "added": 0, "removed": 200})
         loss = 0.05 + 0.2 * math.exp(-step / 700) + 0.01 * math.sin(step)
         lines.append(

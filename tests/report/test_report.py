@@ -70,7 +70,8 @@ def test_a_finished_run_shows_everything(tmp_path):
         "27.50 dB", "0.8500", "27,200", "3,000", "2 min 42 s", "finished", "native", "seed 7",
         "35 train + 5 test views", "PSNR of held-out views", "Training loss",
         "Steps per second", "backward", "evaluation, files, other",
-        "Splats added and removed", "split", "prune", "images_4", "every 8th", "model.safetensors", "2.50 MB",
+        "Splats added (up) and removed (down)", "0.125 0 2.1 (2 x 1 x 0.25)",
+        "split", "prune", "images_4", "every 8th", "model.safetensors", "2.50 MB",
     ):  # fmt: skip
         assert part in page.text, part
     assert page.tags.count("img") == 18 and page.tags.count("svg") == 8
@@ -200,11 +201,48 @@ def test_ticks_are_round_and_enclose():
 
 def test_charts_of_odd_data():
     assert line_chart("t", []) == line_chart("t", [Series("a", [(1, float("nan"))])]) == ""
-    assert share_bar([("a", 0.0)]) == "" and change_chart("t", [(1, 0, 0)]) == ""
+    assert share_bar([("a", 0.0)]) == "" and change_chart("t", [(1, "reset", 0, 0)]) == ""
     assert line_chart("t", [Series("a", [(5, 2.0)])]).count("<circle") == 1
     many = line_chart("t", [Series("a", [(i, i % 7) for i in range(100_000)])])
     assert len(many) < 20_000
     Page(line_chart("<t>", [Series("<a>", [(0, 1e9), (1, -1e-9)], dots=True)], unit="<u>"))
+
+
+def test_changes_are_stacked_by_reason():
+    edits = [(100, "clone", 30, 0), (100, "split", 10, 0), (100, "prune", 0, 20), (200, "clone", 5, 0),
+             (200, "<odd>", 5, 5), (300, "reset", 0, 0)]  # fmt: skip
+    chart = change_chart("t", edits)
+    bars = re.findall(r'<rect class="(s\d)" x="([\d.]+)" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"><title>([^<]+)',
+                      chart)  # fmt: skip
+    assert [bar[4] for bar in bars] == [
+        "step 100: clone +30", "step 100: split +10", "step 100: prune -20", "step 200: &lt;odd&gt; +5",
+        "step 200: clone +5", "step 200: &lt;odd&gt; -5",
+    ]  # fmt: skip
+    style, x, y, height = zip(*[(s, *map(float, rest)) for s, *rest, _ in bars], strict=True)
+    assert style[0] == style[4] != style[1] and x[0] == x[1] == x[2] < x[3]
+    assert height[0] == pytest.approx(3 * height[1], abs=0.2) and y[1] + height[1] == pytest.approx(y[0], abs=0.11)
+    assert y[2] == pytest.approx(y[0] + height[0], abs=0.11)  # what is removed hangs from the zero line
+    assert re.findall(r'class="key (s\d)">([^<]+)', chart) == [
+        ("s0", "&lt;odd&gt;"), ("s1", "clone"), ("s2", "prune"), ("s3", "split")
+    ]  # fmt: skip
+    Page(chart)
+
+
+@pytest.mark.parametrize("place", [None, 3, {"low": [1, 2, 3]}, {"low": [1], "high": [2], "median": [1]},
+                                   {"low": [None] * 3, "high": [1] * 3, "median": [0] * 3}])  # fmt: skip
+def test_a_place_half_told_is_left_out(tmp_path, place):
+    folder = make_run(tmp_path / "r")
+    line = {"kind": "refine", "step": 3100, "reason": "odd", "added": 1, "removed": 0, "splats": 5, "added_at": place}
+    with open(folder / "metrics.jsonl", "a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line) + "\n")
+    assert "odd" in report(folder)[1].text
+
+
+def test_the_reason_of_an_early_end_is_told(tmp_path):
+    folder = make_run(tmp_path / "r", finished=False)
+    with open(folder / "metrics.jsonl", "a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"kind": "finish", "step": 3000, "reason": "target", "splats": 5}) + "\n")
+    assert "target PSNR reached" in report(folder)[1].text
 
 
 def test_numbers_as_people_read_them():

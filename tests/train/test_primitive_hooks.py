@@ -213,4 +213,4 @@ def test_masks_are_let_go_when_memory_runs_out(asked):
     trainer = trainer_of(Shaped(), Frozen(), rasterizer=Exhausted(), frames=frames, detail_weight=0.5, steps=6)
     warned = [event for event in trainer.run() if isinstance(event, Warned)]
     assert len(warned) == 1 and trainer.state.step == 6
-    assert trainer._detail.limit_bytes == 0 and len(trainer._detail._masks) == 1
+    assert trainer._feed._detail.limit_bytes == 0 and len(trainer._feed._detail._masks) == 1

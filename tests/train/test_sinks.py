@@ -35,7 +35,12 @@ def test_metrics_tell_the_whole_run_in_order(tmp_path):
     assert {"step", "psnr", "ssim", "splats", "elapsed_secs", "protocol"} <= set(evaluation)
     assert evaluation["ssim_8bit"] is None and evaluation["lpips"] is None
     refine = [line for line in told if line["kind"] == "refine"]
+    added_at, removed_at = refine[0].pop("added_at"), refine[1].pop("removed_at")
     assert refine[0] == {"kind": "refine", "step": 3, "reason": "clone", "added": 2, "removed": 0, "splats": 14}
+    assert refine[1] == {"kind": "refine", "step": 3, "reason": "prune", "added": 0, "removed": 1, "splats": 13}
+    for place in (added_at, removed_at):
+        assert all(len(place[name]) == 3 for name in ("low", "high", "median"))
+        assert all(a <= b <= c for a, b, c in zip(place["low"], place["median"], place["high"], strict=True))
 
 
 def test_dropping_lines_of_lost_steps_and_a_torn_last_line(tmp_path):

@@ -242,7 +242,8 @@ def test_an_empty_model_trains_without_falling_over():
     state.apply(RowEdit.keep(torch.zeros(12, dtype=torch.bool)))
     frozen = SimpleNamespace(
         needs=lambda step: frozenset(), plan=Restless().plan, regularizer=lambda model: None,
-        refine=lambda *_: iter(()), perturb=lambda *_, **__: None, observe=None,
+        refine=lambda *_: iter(()), perturb=lambda *_, **__: None, observe=lambda *_, **__: None,
+        maps=lambda pixels: None,
     )  # fmt: skip
     finished = drive(make_trainer(state, densifier=frozen, steps=2), [])
     assert finished.reason == "done" and state.model.count == 0

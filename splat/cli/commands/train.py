@@ -14,7 +14,7 @@ from splat.errors import UserError
 
 _PAGE = """
 usage: splat train SCENE [-o RUN] [--preset NAME] [options]
-       splat train --resume [RUN] [--steps N] [--max-minutes M]
+       splat train --resume [RUN] [--steps N] [--max-minutes M] [--target-psnr X]
 
 SCENE is a COLMAP folder, a transforms.json or its folder, a Blender scene, a folder of photos, or a video.
 
@@ -23,6 +23,8 @@ what to train
   --steps N              optimizer steps; every schedule stretches with it
   --max-splats N         never more splats than this
   --max-minutes M        finish cleanly after this time, with evaluation and export
+  --target-psnr X        finish cleanly when the training views' last visits reach X dB on average
+  --target-mb X          never more splats than fit into a model.safetensors of X MB
   --sh-degree D          0 to 3                          --seed S           one seed, one result, bit for bit
   --primitive KIND       what one splat is
 {primitives}
@@ -81,6 +83,8 @@ SETTING_FLAGS: dict[str, tuple[str, ...]] = {
     "seed": ("--seed",),
     "max_splats": ("--max-splats", "--max-cap", "--cap-max", "--max-gs-num", "--strategy.cap-max"),
     "max_minutes": ("--max-minutes",),
+    "target_psnr": ("--target-psnr",),
+    "target_mb": ("--target-mb",),
     "densifier.kind": ("--densifier", "--strategy"),
     "primitive.kind": ("--primitive",),
     "scene.downscale": ("--downscale", "-r", "--resolution", "--data-factor", "--downscale-factor"),
@@ -100,7 +104,7 @@ SCENE_FLAGS = ("-s", "--source", "--source-path", "--data", "--data-dir", "--dat
 OUTPUT_FLAGS = (
     "-o", "--output", "-m", "--model-path", "--out", "--output-dir", "--output-path", "--result-dir", "--export-path",
 )  # fmt: skip
-FREE_ON_RESUME = ("steps", "max_minutes", "max_splats", "capture", "render.", "output.")
+FREE_ON_RESUME = ("steps", "max_minutes", "max_splats", "target_psnr", "target_mb", "capture", "render.", "output.")
 """Settings a resumed run may change; the others would make it another run."""
 
 

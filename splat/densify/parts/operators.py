@@ -1,5 +1,4 @@
-"""Small parts densifiers are put together from: scorers (what is bad), selectors (who is taken), operators (what
-happens to them). Every part is a function of tensors; none changes its arguments."""
+"""What happens to the rows that are taken: row edits, or None where nobody is."""
 
 from __future__ import annotations
 
@@ -9,64 +8,15 @@ from math import comb, sqrt
 import torch
 from torch import Tensor
 
+from splat.densify.parts.selectors import best_first
 from splat.model.filter3d import opacity_factor
+from splat.model.primitive import Halving
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
 
 MAX_COPIES = 51
 """Largest multiplicity of ``relocated_shape`` (the reference's table size)."""
-_WEIGHT_STEPS = 2**32
-"""Weights are rounded to this many steps, so that their running sum is exact: the same draw on every device and
-number of threads, and no 2^24 limit. 2^30 rows still fit into 63 bits."""
 _OPACITY_BELOW_ONE = 1 - 1e-6
-
-
-# -- scorers ---------------------------------------------------------------------------------------------------------
-
-
-def mean_over_views(totals: Tensor, views: Tensor) -> Tensor:  # [N], [N] -> [N]
-    """Sum over count; 0 for rows that were never seen or whose sum is not finite."""
-    mean = totals / views.clamp_min(1)
-    return torch.where(torch.isfinite(mean), mean, 0.0)
-
-
-def finite_rows(model: SplatModel) -> Tensor:  # [N] bool
-    """Rows whose every raw value is finite."""
-    good = torch.ones(model.count, dtype=torch.bool, device=model.device)
-    for table in model.rows.values():
-        good &= torch.isfinite(table.detach()).reshape(model.count, table[:1].numel() if model.count else 1).all(dim=1)
-    return good
-
-
-# -- selectors -------------------------------------------------------------------------------------------------------
-
-
-def best_first(candidates: Tensor, scores: Tensor, budget: int | None) -> Tensor:  # [N] bool, [N] -> [N] bool
-    """The ``budget`` candidates with the highest scores (the lower row wins a tie); all of them if None."""
-    rows = candidates.nonzero().squeeze(1)
-    if budget is None or rows.shape[0] <= budget:
-        return candidates.clone()
-    order = torch.sort(scores[rows], descending=True, stable=True).indices
-    chosen = torch.zeros_like(candidates)
-    chosen[rows[order[: max(budget, 0)]]] = True
-    return chosen
-
-
-def draw_rows(weights: Tensor, draws: int, generator: torch.Generator) -> Tensor:  # [N] -> [draws] int64
-    """Rows drawn with replacement, with probability proportional to ``weights``.
-
-    Negative and non-finite weights count as zero. Empty when every weight is zero.
-    """
-    clean = torch.where(torch.isfinite(weights) & (weights > 0), weights, 0.0).double()
-    largest = float(clean.max()) if clean.numel() else 0.0
-    if largest <= 0 or draws <= 0:
-        return torch.zeros(0, dtype=torch.int64, device=weights.device)
-    running = (clean / largest * _WEIGHT_STEPS).round().to(torch.int64).cumsum(0)
-    tickets = torch.randint(0, int(running[-1]), (draws,), generator=generator, device=weights.device)
-    return torch.searchsorted(running, tickets, right=True)
-
-
-# -- operators -------------------------------------------------------------------------------------------------------
 
 
 def shared_opacity(opacities: Tensor, copies: Tensor | int) -> Tensor:
@@ -136,6 +86,21 @@ def split_edit(
     return RowEdit.replace(chosen, parents.repeat(children), values, reason="split")
 
 
+def halve_edit(
+    model: SplatModel, chosen: Tensor, *, how: Halving = "ends", generator: torch.Generator
+) -> RowEdit | None:
+    """Replace each row where ``chosen [N]`` by its two halves, at the end of the table; primitives that cannot halve
+    split in two (only that draws at random)."""
+    if "halve" not in model.primitive.can:
+        return split_edit(model, chosen, children=2, share_opacity=False, generator=generator)
+    parents = chosen.nonzero().squeeze(1)
+    if parents.numel() == 0:
+        return None
+    return RowEdit.replace(
+        chosen, parents.repeat(2), model.primitive.halve(model.rows, parents, how=how), reason="split"
+    )
+
+
 def prune_edit(keep: Tensor) -> RowEdit | None:
     """Drop the rows where ``keep [N]`` is false."""
     return None if bool(keep.all()) else RowEdit.keep(keep)
@@ -166,3 +131,15 @@ def opacity_reset_edit(model: SplatModel, ceiling: float) -> RowEdit:
         model.count, values, fresh=torch.ones_like(rows, dtype=torch.bool), fresh_fields=frozenset(values),
         reason="reset",
     )  # fmt: skip
+
+
+def opacity_decay_edit(model: SplatModel, *, loss: float, factor: float = 1.0, floor: float = 0.0) -> RowEdit | None:
+    """Lower every opacity to ``factor * o - loss``, not below ``floor`` (nor below itself); moments go on. What
+    pictures need climbs back, what they do not need fades."""
+    if model.count == 0 or (loss <= 0 and factor >= 1):
+        return None
+    opacities = model.opacities.detach()
+    lowered = torch.minimum((opacities * factor - loss).clamp_min(floor), opacities)
+    rows = torch.arange(model.count, device=opacities.device)
+    values = {name: (rows, new) for name, new in model.primitive.with_opacities(lowered).items()}
+    return RowEdit.overwrite(model.count, values, reason="decay")

@@ -1,0 +1,52 @@
+"""Goals that are not steps: how large the model may become, in splats and in the bytes of its own file."""
+
+from __future__ import annotations
+
+from math import prod
+
+from splat.config.schema import TrainConfig
+from splat.errors import UserError
+
+FILE_HEAD_BYTES = 16_384
+"""Room for what ``model.safetensors`` holds beside its rows (measured: 1 to 2 kB)."""
+BYTES_PER_MB = 1_000_000
+
+
+def row_bytes(config: TrainConfig) -> int:
+    """What one splat takes in ``model.safetensors``: its fields, and its Mip 3D filter, in float32."""
+    floats = sum(prod(field.shape) for field in config.primitive.fields(config.optim.sh_degree))
+    return 4 * (floats + int(config.render.filter3d))
+
+
+def splats_within(config: TrainConfig) -> int | None:
+    """How many splats ``target_mb`` has room for; None without it. UserError when not even one fits."""
+    if config.target_mb is None:
+        return None
+    count = int(config.target_mb * BYTES_PER_MB - FILE_HEAD_BYTES) // row_bytes(config)
+    if count < 1:
+        least = (FILE_HEAD_BYTES + row_bytes(config)) / BYTES_PER_MB
+        raise UserError(f"target_mb = {config.target_mb:g} does not fit: one splat and the header take {least:.3g}")
+    return count
+
+
+def most_splats(config: TrainConfig) -> int | None:
+    """The tighter of ``max_splats`` and ``target_mb``."""
+    limits = [limit for limit in (config.max_splats, splats_within(config)) if limit is not None]
+    return min(limits, default=None)
+
+
+def limiting_flag(config: TrainConfig) -> str:
+    """Which of the two flags sets the limit."""
+    within = splats_within(config)
+    return "--target-mb" if within is not None and within == most_splats(config) else "--max-splats"
+
+
+def size_text(config: TrainConfig) -> str | None:
+    """One line on what ``target_mb`` means for this run; None without it."""
+    within = splats_within(config)
+    if within is None:
+        return None
+    return (
+        f"size: at most {most_splats(config):,} splats; model.safetensors stays below {config.target_mb:g} MB "
+        f"with {within:,} of {row_bytes(config)} bytes each"
+    )
