@@ -1,6 +1,7 @@
 """Spends a fixed number of splats where the pictures need them most: our own (specs: densifiers 6.5).
 
-When to use it: always when the number of splats is given (``--max-splats``), which is the usual case. It grows from the
+When to use it: when the number of splats is given (``--max-splats``) and every place is seen by many views; with 25
+views or fewer it has overfitted, and ``mcmc`` was 0.5 to 1.7 dB better at full length. It grows from the
 start to that number along a root curve and never passes it. Each refinement
 1. removes the faint, and those in the picture that never drew a pixel;
 2. scores splats by the largest of the views' gradient sums (lengths per pixel) times the mean texture under them;
