@@ -29,7 +29,7 @@ class GefPrimitive(GaussianFamily):
     """Settings of splats with an exponent of their own."""
 
     kind: ClassVar[str] = "gef"
-    purpose: ClassVar[str] = "a learned exponent per splat, peak to disc: better at equal count, steps twice as long"
+    purpose: ClassVar[str] = "an exponent learned per splat: mostly better at equal count, steps a third longer"
     export: ClassVar[Literal["exact", "lossy"]] = "lossy"
 
     lr_shapes: float = 1e-3
