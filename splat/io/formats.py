@@ -31,13 +31,18 @@ class Format:
     """One file format."""
 
     name: str
+    purpose: str
+    """A few words for ``--help`` and tables."""
     suffixes: tuple[str, ...]
-    read: Callable[[Path], tuple[SplatModel, dict[str, Any]]]
-    write: Callable[[SplatModel, Path, dict[str, Any]], None]
+    """What names of such files end in; the longest ending of all formats wins. Empty where ``--format`` must say it."""
+    read: Callable[[Path], tuple[SplatModel, dict[str, Any]]] | None
+    """None: only written."""
+    write: Callable[[SplatModel, Path, dict[str, Any]], None] | None
+    """None: only read. Takes any primitive; formats of plain Gaussians convert (``plain.plain_of``)."""
     fidelity: Literal["exact", "lossy"]
     """Whether reading the file back gives a model that draws the same picture."""
-    matches: Callable[[bytes], bool]
-    """Judges the first bytes of a file."""
+    matches: Callable[[bytes, Path], bool]
+    """Judges a file by its first ``HEAD_BYTES`` bytes and its name."""
     frame: Literal["training", "capture"]
     """The coordinate frame its rows are in."""
 
@@ -53,21 +58,28 @@ class Written:
     """Lossy when the format or the primitive's conversion to Gaussians is."""
 
 
-def _looks_like_safetensors(head: bytes) -> bool:
+HEAD_BYTES = 4096
+"""What ``Format.matches`` sees of a file."""
+
+
+def _looks_like_safetensors(head: bytes, path: Path) -> bool:
     return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000
 
 
-def _looks_like_ply(head: bytes) -> bool:
+def _looks_like_ply(head: bytes, path: Path) -> bool:
     return head[:4] in (b"ply\n", b"ply\r")
 
 
 FORMATS: dict[str, Format] = {
     row.name: row
     for row in (
-        Format("native", (".safetensors",), read_native, write_native, "exact", _looks_like_safetensors, "training"),
-        Format("ply", (".ply",), read_ply, write_ply, "exact", _looks_like_ply, "capture"),
+        Format("native", "the rows as trained", (".safetensors",),
+               read_native, write_native, "exact", _looks_like_safetensors, "training"),
+        Format("ply", "Inria's layout, opened by every viewer", (".ply",),
+               read_ply, write_ply, "exact", _looks_like_ply, "capture"),
     )
-}
+}  # fmt: skip
+"""In the order in which files are recognised: a format that is a special case of another stands before it."""
 
 # Recognised so that the error can say what the file is: (name, suffixes, first bytes).
 _UNSUPPORTED = (
@@ -83,7 +95,9 @@ _UNSUPPORTED = (
 def read_model(path: str | Path) -> LoadedModel:
     """Read a model from a file of any known format, or from a run folder."""
     file = model_file(path)
-    return LoadedModel(*sniff(file).read(file))
+    read = sniff(file).read
+    assert read is not None  # sniff gives no other
+    return LoadedModel(*read(file))
 
 
 def write_model(
@@ -102,6 +116,7 @@ def write_model(
     """
     path = Path(path)
     row = format_for(path, format)
+    assert row.write is not None  # format_for gives no other
     header = dict(header or {})
     if input_from_world is None and header.get("world_from_input") is not None:
         input_from_world = _inverse(header["world_from_input"])
@@ -126,15 +141,18 @@ def in_capture_frame(model: SplatModel, input_from_world: np.ndarray | None) -> 
 
 
 def format_for(path: Path, name: str | None) -> Format:
-    """The row to write ``path`` with: by name, else by suffix."""
+    """The row to write ``path`` with: by name, else by the longest suffix that fits."""
+    writable = {row.name: row for row in FORMATS.values() if row.write is not None}
     if name is not None:
-        if name not in FORMATS:
-            raise UserError(f"format {name!r} is not known; choices: {', '.join(FORMATS)}")
-        return FORMATS[name]
-    for row in FORMATS.values():
-        if path.suffix.lower() in row.suffixes:
-            return row
-    choices = ", ".join(suffix for row in FORMATS.values() for suffix in row.suffixes)
+        if name not in writable:
+            known = f"format {name!r} is only read" if name in FORMATS else f"format {name!r} is not known"
+            raise UserError(f"{known}; choices: {', '.join(writable)}")
+        return writable[name]
+    lowered = path.name.lower()
+    fits = [(len(suffix), row) for row in writable.values() for suffix in row.suffixes if lowered.endswith(suffix)]
+    if fits:
+        return max(fits, key=lambda fit: fit[0])[1]
+    choices = ", ".join(suffix for row in writable.values() for suffix in row.suffixes)
     raise UserError(f"{path}: no format is written with suffix {path.suffix!r}; choices: {choices}")
 
 
@@ -142,22 +160,24 @@ def sniff(path: Path) -> Format:
     """The format of an existing file by its first bytes."""
     try:
         with open(path, "rb") as stream:
-            head = stream.read(64)
+            head = stream.read(HEAD_BYTES)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    for row in FORMATS.values():
-        if row.matches(head):
+    readable = {name: row for name, row in FORMATS.items() if row.read is not None}
+    for row in readable.values():
+        if row.matches(head, path):
             return row
     for name, suffixes, magics in _UNSUPPORTED:
         if any(head.startswith(magic) for magic in magics) or path.suffix.lower() in suffixes:
-            raise UserError(f"{path}: a {name} file, not supported yet; this version reads {', '.join(FORMATS)}")
+            raise UserError(f"{path}: a {name} file, not supported yet; this version reads {', '.join(readable)}")
     if not head:
         raise UserError(f"{path}: the file is empty")
-    raise UserError(f"{path}: not a splat model that can be read; this version reads {', '.join(FORMATS)}")
+    raise UserError(f"{path}: not a splat model that can be read; this version reads {', '.join(readable)}")
 
 
 def model_file(path: str | Path) -> Path:
-    """The model file ``path`` stands for: itself, or the best one of a run folder."""
+    """The model file ``path`` stands for: itself, the ``meta.json`` of an unpacked SOG folder, or the best one of a
+    run folder."""
     path = Path(path)
     if not path.is_dir():
         if not path.exists():
@@ -166,6 +186,8 @@ def model_file(path: str | Path) -> Path:
     native = path / "model.safetensors"
     if native.exists():
         return native
+    if (path / "meta.json").exists():
+        return path / "meta.json"
     clouds = sorted(path.glob("point_cloud/iteration_*/point_cloud.ply"), key=_iteration)
     if clouds:
         return clouds[-1]
