@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from splat.densify import parts
+from splat.densify.none import Frozen
 from splat.densify.protocol import (
     DensifyState,
     RefineContext,
-    StepPlan,
     missing_abilities,
     refine_is_due,
 )
@@ -34,13 +34,12 @@ need as many again to use it."""
 
 
 @dataclass(frozen=True)
-class AdaptiveDensity:
+class AdaptiveDensity(Frozen):
     """The classic strategy. The screen-size prune of the reference is left out: there it never fires."""
 
     kind: ClassVar[str] = "adaptive"
     purpose: ClassVar[str] = "the classic: clones and splits where the picture pulls, prunes what is faint"
     needs_abilities: ClassVar[frozenset[Ability]] = frozenset({"split", "opacities", "scales"})
-    start_settings: ClassVar[Mapping[str, float]] = {}
 
     gradient: Literal["mean", "abs"] = "mean"
     """Norm of the summed screen gradient, or of the sums of its absolute values (AbsGS)."""
@@ -71,9 +70,6 @@ class AdaptiveDensity:
             return frozenset()
         return frozenset({"visible", "grad2d" if self.gradient == "mean" else "abs_grad2d"})
 
-    def plan(self, step: int) -> StepPlan:
-        return StepPlan()
-
     def rescaled(self, factor: float) -> AdaptiveDensity:
         return replace(
             self,
@@ -97,9 +93,6 @@ class AdaptiveDensity:
             return torch.zeros(model.count, device=model.device)
 
         return DensifyState({"grad_sum": zeros(), "views": zeros()})
-
-    def regularizer(self, model: SplatModel) -> Tensor | None:
-        return None
 
     def observe(
         self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int, view: int = 0,
@@ -127,17 +120,6 @@ class AdaptiveDensity:
             state.restart()
         if self._reset_due(step, ctx) and model.count:
             yield parts.opacity_reset_edit(model, self.reset_opacity)
-
-    def maps(self, pixels: Tensor) -> Tensor | None:
-        return None
-
-    def prepared(self, xyz: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        return xyz, rgb
-
-    def perturb(
-        self, state: DensifyState, step: int, model: SplatModel, *, lr_means: float, generator: torch.Generator
-    ) -> Tensor | None:
-        return None
 
     def threshold(self) -> float:
         """The gradient from which splats grow."""

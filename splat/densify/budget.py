@@ -69,10 +69,11 @@ import torch
 from torch import Tensor
 
 from splat.densify import parts
-from splat.densify.protocol import DensifyState, Probe, RefineContext, StepPlan, missing_abilities, refine_is_due
+from splat.densify.none import Frozen
+from splat.densify.protocol import DensifyState, Probe, RefineContext, StepPlan, refine_is_due
 from splat.densify.texture import texture_map
 from splat.geometry.rng import keyed_generator
-from splat.model.primitive import Ability, Halving, Primitive, stretched
+from splat.model.primitive import Ability, Halving, stretched
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
 from splat.render.types import SplatStats
@@ -83,7 +84,7 @@ _GRADIENTS = {"peak": "abs_grad2d_l2", "mean": "abs_grad2d"}
 
 
 @dataclass(frozen=True)
-class BudgetDensity:
+class BudgetDensity(Frozen):
     """See the module for what it does and what was measured."""
 
     kind: ClassVar[str] = "budget"
@@ -165,16 +166,10 @@ class BudgetDensity:
             refine_every=stretched(self.refine_every, factor, at_least=_MIN_STEPS_BETWEEN_REFINES),
         )
 
-    def blocked(self, primitive: Primitive) -> str | None:
-        return missing_abilities(self.kind, self.needs_abilities, primitive)
-
     def start(self, model: SplatModel) -> DensifyState:
         names = ("gradient", "views", "blend", "best_view") + (("texture",) if self._uses_texture else ())
         tables = {name: torch.zeros(model.count, device=model.device) for name in names}
         return DensifyState(tables, {"start_count": float(model.count)})
-
-    def regularizer(self, model: SplatModel) -> Tensor | None:
-        return None
 
     def observe(
         self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int, view: int = 0,
@@ -215,14 +210,6 @@ class BudgetDensity:
 
     def maps(self, pixels: Tensor) -> Tensor | None:
         return texture_map(pixels) if self._uses_texture else None
-
-    def prepared(self, xyz: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        return xyz, rgb
-
-    def perturb(
-        self, state: DensifyState, step: int, model: SplatModel, *, lr_means: float, generator: torch.Generator
-    ) -> Tensor | None:
-        return None
 
     def progress(self, step: int) -> float:
         """Of growth: 0 at its start, 1 when the budget is to be spent (the last refinement, or before)."""

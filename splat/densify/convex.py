@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from splat.densify import parts
-from splat.densify.protocol import DensifyState, RefineContext, StepPlan, missing_abilities, refine_is_due
+from splat.densify.none import Frozen
+from splat.densify.protocol import DensifyState, RefineContext, refine_is_due
 from splat.geometry.rng import keyed_generator
-from splat.model.primitive import Ability, Primitive, stretched
+from splat.model.primitive import Ability, stretched
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
 from splat.render.types import SplatStats
@@ -29,7 +30,7 @@ _MIN_STEPS_BETWEEN_RESETS = 500
 
 
 @dataclass(frozen=True)
-class ConvexDensity:
+class ConvexDensity(Frozen):
     """For smooth convexes: splits those whose border wants to be softer into one per vertex.
 
     A border that spans two things in the picture wants to be softer than both: a positive gradient. It is the signed
@@ -39,7 +40,6 @@ class ConvexDensity:
     kind: ClassVar[str] = "convex"
     purpose: ClassVar[str] = "the published rule for convexes: splits what would rather be softer"
     needs_abilities: ClassVar[frozenset[Ability]] = frozenset({"split", "opacities", "scales", "sharpness"})
-    start_settings: ClassVar[Mapping[str, float]] = {}
 
     capture: Literal["light", "indoor", "outdoor"] = "light"
     """Which published threshold: light keeps models small, outdoor splits most."""
@@ -65,9 +65,6 @@ class ConvexDensity:
     def needs(self, step: int) -> frozenset[str]:
         return frozenset() if step >= self.refine_stop else frozenset({"visible", "shape_grad"})
 
-    def plan(self, step: int) -> StepPlan:
-        return StepPlan()
-
     def rescaled(self, factor: float) -> ConvexDensity:
         return replace(
             self,
@@ -79,17 +76,11 @@ class ConvexDensity:
             reset_every=stretched(self.reset_every, factor, at_least=_MIN_STEPS_BETWEEN_RESETS),
         )
 
-    def blocked(self, primitive: Primitive) -> str | None:
-        return missing_abilities(self.kind, self.needs_abilities, primitive)
-
     def start(self, model: SplatModel) -> DensifyState:
         def zeros() -> Tensor:
             return torch.zeros(model.count, device=model.device)
 
         return DensifyState({"grad_sum": zeros(), "views": zeros()})
-
-    def regularizer(self, model: SplatModel) -> Tensor | None:
-        return None
 
     def observe(
         self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int, view: int = 0,
@@ -119,17 +110,6 @@ class ConvexDensity:
             yield from self._prune(step, model, ctx)
         if self.reset_every and step < self.refine_stop and step % self.reset_every == 0 and model.count:
             yield parts.opacity_reset_edit(model, self.reset_opacity)
-
-    def maps(self, pixels: Tensor) -> Tensor | None:
-        return None
-
-    def prepared(self, xyz: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        return xyz, rgb
-
-    def perturb(
-        self, state: DensifyState, step: int, model: SplatModel, *, lr_means: float, generator: torch.Generator
-    ) -> Tensor | None:
-        return None
 
     def threshold(self) -> float:
         """The gradient from which splats split."""

@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from splat.densify import parts
+from splat.densify.none import Frozen
 from splat.densify.protocol import (
     DensifyState,
     RefineContext,
-    StepPlan,
-    missing_abilities,
     refine_is_due,
 )
 from splat.geometry.rng import keyed_generator
 from splat.model.activations import sigmoid
-from splat.model.primitive import Ability, Primitive, stretched
+from splat.model.primitive import Ability, stretched
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
-from splat.render.types import SplatStats
 
 _MIN_STEPS_BETWEEN_REFINES = 25
 """Shortened runs refine at most this often: a moved splat needs some views before it is judged again."""
@@ -32,7 +30,7 @@ _NOISE_STEEPNESS = 100.0
 
 
 @dataclass(frozen=True)
-class Mcmc:
+class Mcmc(Frozen):
     """Kheradmand et al. 2024. Needs no screen statistics, and grows steadily to a fixed number of splats."""
 
     kind: ClassVar[str] = "mcmc"
@@ -58,12 +56,6 @@ class Mcmc:
     refine_stop: int = 25_000
     refine_every: int = 100
 
-    def needs(self, step: int) -> frozenset[str]:
-        return frozenset()
-
-    def plan(self, step: int) -> StepPlan:
-        return StepPlan()
-
     def rescaled(self, factor: float) -> Mcmc:
         """Fewer refinements grow by more each, so that a shortened run can still reach the same multiple."""
         every = stretched(self.refine_every, factor, at_least=_MIN_STEPS_BETWEEN_REFINES)
@@ -73,22 +65,10 @@ class Mcmc:
         growth = self.growth ** max(rounds_before / rounds_after, 1.0)
         return replace(self, refine_start=start, refine_stop=stop, refine_every=every, growth=growth)
 
-    def blocked(self, primitive: Primitive) -> str | None:
-        return missing_abilities(self.kind, self.needs_abilities, primitive)
-
-    def start(self, model: SplatModel) -> DensifyState:
-        return DensifyState()
-
     def regularizer(self, model: SplatModel) -> Tensor | None:
         if model.count == 0 or (self.opacity_reg == 0 and self.scale_reg == 0):
             return None
         return self.opacity_reg * model.opacities.mean() + self.scale_reg * model.scales.mean()
-
-    def observe(
-        self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int, view: int = 0,
-        loss: float | Tensor = 0.0,
-    ) -> None:  # fmt: skip
-        """Opacities say all it wants to know."""
 
     def refine(self, state: DensifyState, step: int, model: SplatModel, ctx: RefineContext) -> Iterator[RowEdit]:
         if not refine_is_due(step, start=self.refine_start, stop=self.refine_stop, every=self.refine_every):
@@ -103,12 +83,6 @@ class Mcmc:
         growth = self._grow(model, cap, keyed_generator(ctx.seed, "mcmc.grow", step, model.device))
         if growth is not None:
             yield growth
-
-    def maps(self, pixels: Tensor) -> Tensor | None:
-        return None
-
-    def prepared(self, xyz: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        return xyz, rgb
 
     def perturb(
         self, state: DensifyState, step: int, model: SplatModel, *, lr_means: float, generator: torch.Generator

@@ -1,4 +1,4 @@
-"""No densification: the splats of the start stay, only their values change."""
+"""No densification: the splats of the start stay, only their values change. The base of every other densifier."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from splat.densify.protocol import DensifyState, RefineContext, StepPlan
+from splat.densify.protocol import DensifyState, RefineContext, StepPlan, missing_abilities
 from splat.model.primitive import Ability, Primitive
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
@@ -18,7 +18,7 @@ from splat.render.types import SplatStats
 
 @dataclass(frozen=True)
 class Frozen:
-    """Keeps every row."""
+    """Keeps every row. Every hook that does nothing stands here, once."""
 
     kind: ClassVar[str] = "none"
     purpose: ClassVar[str] = "keeps every row: trains the splats it starts from"
@@ -35,7 +35,7 @@ class Frozen:
         return self
 
     def blocked(self, primitive: Primitive) -> str | None:
-        return None
+        return missing_abilities(self.kind, self.needs_abilities, primitive)
 
     def start(self, model: SplatModel) -> DensifyState:
         return DensifyState()

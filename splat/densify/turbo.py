@@ -39,16 +39,16 @@ from torch import Tensor
 
 from splat.densify import parts
 from splat.densify.neighbours import with_midpoints
+from splat.densify.none import Frozen
 from splat.densify.powerlaw import next_budget, record_loss, refit_exponent
 from splat.densify.protocol import (
     DensifyState,
     RefineContext,
     StepPlan,
-    missing_abilities,
     refine_is_due,
 )
 from splat.geometry.rng import keyed_generator
-from splat.model.primitive import Ability, Primitive, stretched
+from splat.model.primitive import Ability, stretched
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
 from splat.render.types import SplatStats
@@ -62,7 +62,7 @@ _SEVERAL = -1
 
 
 @dataclass(frozen=True)
-class TurboDensity:
+class TurboDensity(Frozen):
     """Growth for few steps. The settings are written for 30,000 steps, of which the preset takes a third."""
 
     kind: ClassVar[str] = "turbo"
@@ -151,9 +151,6 @@ class TurboDensity:
             batch_from=stretched(self.batch_from, factor),
         )
 
-    def blocked(self, primitive: Primitive) -> str | None:
-        return missing_abilities(self.kind, self.needs_abilities, primitive)
-
     def start(self, model: SplatModel) -> DensifyState:
         def zeros(dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(model.count, dtype=dtype, device=model.device)
@@ -161,9 +158,6 @@ class TurboDensity:
         return DensifyState(
             {"grad_sum": zeros(), "color_sum": zeros(), "views": zeros(), "seen_in": zeros(torch.int32)}
         )
-
-    def regularizer(self, model: SplatModel) -> Tensor | None:
-        return None
 
     def observe(
         self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int, view: int = 0,
@@ -196,19 +190,11 @@ class TurboDensity:
         if step == self.refine_stop and self.prune_sensitivity > 0 and model.count:
             yield from self._prune_insensitive(model, ctx)
 
-    def maps(self, pixels: Tensor) -> Tensor | None:
-        return None
-
     def prepared(self, xyz: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor]:
         return with_midpoints(
             xyz, rgb, neighbours=self.neighbours, reach=self.neighbour_reach, rounds=self.neighbour_rounds,
             most=self.start_most,
         )  # fmt: skip
-
-    def perturb(
-        self, state: DensifyState, step: int, model: SplatModel, *, lr_means: float, generator: torch.Generator
-    ) -> Tensor | None:
-        return None
 
     def budget(self, state: DensifyState, step: int, count: int, ctx: RefineContext) -> int:
         """Splats there may be after the refinement at ``step`` (remembers what it said: never less next time)."""
