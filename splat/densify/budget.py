@@ -54,8 +54,7 @@ off, and kept as a setting. Not measured: trim, thresholds, the sensitivity prun
 runs, which it was published for.
 
 Reconstruction: the texture map (``texture``), the trim (the published score is the mean of alpha^0.5 T^0.5 over the
-five best views, ours the blend weight in the best), the needle guard's axis. Left out: the score from SSIM alone, which
-would need a second backward pass; this rasterizer has no such statistic.
+five best views, ours the blend weight in the best), the needle guard's axis.
 """
 
 from __future__ import annotations
@@ -80,7 +79,8 @@ from splat.render.types import SplatStats
 
 _MIN_STEPS_BETWEEN_REFINES = 25
 """Shortened runs do not refine more often: a splat needs a few views before it is judged."""
-_GRADIENTS = {"peak": "abs_grad2d_l2", "mean": "abs_grad2d"}
+_GRADIENTS = {"peak": "abs_grad2d_l2", "mean": "abs_grad2d", "ssim": "abs_grad2d_l2"}
+"""Statistic of every step; for ``ssim`` it is what counts where no view can be looked at."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,11 @@ class BudgetDensity(Frozen):
     """How the number grows: root (Improved-GS), quadratic (Taming-3DGS) or linear."""
     growth_end: float = 1.0
     """Share of the refinements after which the whole budget is spent; what is pruned later is spent again."""
-    gradient: Literal["peak", "mean"] = "peak"
-    """Score: the largest of the views' sums of per-pixel gradient lengths (Brush), or the mean of the views' absolute
-    gradients (AbsGS)."""
+    gradient: Literal["peak", "mean", "ssim"] = "peak"
+    """Score: the largest of the views' sums of per-pixel gradient lengths (Brush), the mean of the views' absolute
+    gradients (AbsGS), or as peak, but of 1 - SSIM alone, which sees blur where L1 does not (CityGaussianV2), in
+    ``ssim_views`` looks per refinement."""
+    ssim_views: int = 8
     texture_floor: float = 0.25
     """Scores are multiplied by this plus the mean texture (0..1) under the splat; below 0 = texture is not looked
     at."""
@@ -135,6 +137,10 @@ class BudgetDensity(Frozen):
     sensitivity_prune: float = 0.0
     """Share of the splats that goes at the last refinement: those whose presence changes the training pictures least
     (Speedy-Splat; Turbo-GS 0.6). One look at every training view."""
+    opacity_reg: float = 0.01
+    """Weight of the mean opacity in the loss, as in mcmc; 0 = off."""
+    scale_reg: float = 0.01
+    """Weight of the mean size (world units) in the loss, as in mcmc; 0 = off."""
     batch: int = 1
     """Views per optimizer step once refinement is over (Improved-GS: 5)."""
     batch_late: int = 1
@@ -171,6 +177,9 @@ class BudgetDensity(Frozen):
         tables = {name: torch.zeros(model.count, device=model.device) for name in names}
         return DensifyState(tables, {"start_count": float(model.count)})
 
+    def regularizer(self, model: SplatModel) -> Tensor | None:
+        return parts.size_penalty(model, opacity=self.opacity_reg, scale=self.scale_reg)
+
     def observe(
         self, state: DensifyState, step: int, stats: SplatStats, *, width: int, height: int, view: int = 0,
         loss: float | Tensor = 0.0,
@@ -184,7 +193,7 @@ class BudgetDensity(Frozen):
             raise ValueError(f"densifier '{self.kind}' asked for {sorted(self.needs(step))} and did not get them")
         tables, views = state.tables, norms.shape[0]
         seen = torch.where(stats.visible, norms.detach(), 0.0) * views
-        combined = torch.maximum if self.gradient == "peak" else torch.add
+        combined = torch.add if self.gradient == "mean" else torch.maximum
         for c in range(views):  # one at a time, in order: bit-equal to single-view steps
             blend = stats.blend_sum[c].detach()
             tables["gradient"] = combined(tables["gradient"], seen[c])
@@ -238,7 +247,7 @@ class BudgetDensity(Frozen):
         room = parts.grown_count(first, cap, self.progress(step), curve=self.curve) - model.count
         if room <= 0:
             return
-        gradients, scores = self._scores(state)
+        gradients, scores = self._scores(state, self._ssim_gradients(step, model.count, ctx))
         threshold = self.grow_grad * parts.annealed(self.grow_grad_start, 1.0, self.progress(step))
         candidates = gradients >= threshold
         if self.elongation > 0:
@@ -249,10 +258,22 @@ class BudgetDensity(Frozen):
         chosen = parts.gumbel_best(candidates, scores, room, temperature=self.temperature, generator=generator)
         yield from _one(parts.halve_edit(model, chosen, how=self.halving, generator=generator))
 
-    def _scores(self, state: DensifyState) -> tuple[Tensor, Tensor]:  # [N], [N]
-        """Gradients, and what they count for."""
+    def _ssim_gradients(self, step: int, count: int, ctx: RefineContext) -> Tensor | None:  # [N]
+        """The largest screen gradient of 1 - SSIM in a few training views, drawn anew each time."""
+        if self.gradient != "ssim" or ctx.probe is None or ctx.probe.count == 0 or count == 0:
+            return None
+        largest: Tensor | None = None
+        for view in _drawn_views(ctx.probe, self.ssim_views, ctx.seed, "budget.ssim", step):
+            stats = ctx.probe.look_gradient(view, stats=frozenset({"abs_grad2d_l2"}), loss="ssim").stats
+            seen = stats.abs_grad2d_l2[0].detach()
+            largest = seen if largest is None else torch.maximum(largest, seen)
+        return largest
+
+    def _scores(self, state: DensifyState, looked: Tensor | None) -> tuple[Tensor, Tensor]:  # [N], [N]
+        """Gradients (those ``looked`` up at the refinement, else those of the steps), and what they count for."""
         tables = state.tables
-        gradients = torch.where(torch.isfinite(tables["gradient"]), tables["gradient"], 0.0)
+        gradients = tables["gradient"] if looked is None else looked
+        gradients = torch.where(torch.isfinite(gradients), gradients, 0.0)
         if self.gradient == "mean":
             gradients = parts.mean_over_views(gradients, tables["views"])
         if not self._uses_texture:
@@ -261,8 +282,7 @@ class BudgetDensity(Frozen):
 
     def _wrong_in_views(self, step: int, count: int, seed: int, probe: Probe) -> Tensor:  # [N] bool
         """Splats that lie on wrong pixels in enough of a few training views, drawn anew each time."""
-        drawn = torch.randperm(probe.count, generator=keyed_generator(seed, "budget.probe", step))
-        views = drawn[: self.probe_views].sort().values.tolist()
+        views = _drawn_views(probe, self.probe_views, seed, "budget.probe", step)
         flagged: Tensor | int = 0
         for view in views:
             look = probe.look(view, stats=frozenset({"weighted_count"}), maps=parts.error_map)
@@ -278,6 +298,12 @@ class BudgetDensity(Frozen):
         everyone = torch.ones(model.count, dtype=torch.bool, device=model.device)
         removed = parts.best_first(everyone, -total.nan_to_num(0.0), int(self.sensitivity_prune * model.count))
         yield from _one(parts.prune_edit(~removed))
+
+
+def _drawn_views(probe: Probe, most: int, seed: int, purpose: str, step: int) -> list[int]:
+    """At most ``most`` training views, each once."""
+    drawn = torch.randperm(probe.count, generator=keyed_generator(seed, purpose, step))
+    return drawn[:most].sort().values.tolist()
 
 
 def _one(edit: RowEdit | None) -> Iterator[RowEdit]:

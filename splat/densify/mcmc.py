@@ -66,9 +66,7 @@ class Mcmc(Frozen):
         return replace(self, refine_start=start, refine_stop=stop, refine_every=every, growth=growth)
 
     def regularizer(self, model: SplatModel) -> Tensor | None:
-        if model.count == 0 or (self.opacity_reg == 0 and self.scale_reg == 0):
-            return None
-        return self.opacity_reg * model.opacities.mean() + self.scale_reg * model.scales.mean()
+        return parts.size_penalty(model, opacity=self.opacity_reg, scale=self.scale_reg)
 
     def refine(self, state: DensifyState, step: int, model: SplatModel, ctx: RefineContext) -> Iterator[RowEdit]:
         if not refine_is_due(step, start=self.refine_start, stop=self.refine_stop, every=self.refine_every):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -71,6 +71,9 @@ class Look:
     mask: Tensor | None = None  # [H,W] in 0..1; None = the whole picture counts
 
 
+Objective = Literal["sum", "ssim"]
+
+
 class Probe(Protocol):
     """A refinement's own look at the training views, at the size training uses now. The same arguments give the same
     bits; each look costs one forward pass (two with ``maps``)."""
@@ -94,9 +97,9 @@ class Probe(Protocol):
         """
         ...
 
-    def look_gradient(self, view: int, *, stats: frozenset[str]) -> Look:
-        """The same with the statistics of a backward pass from the sum over the picture (``sensitivity`` among them);
-        leaves no gradient in the rows."""
+    def look_gradient(self, view: int, *, stats: frozenset[str], loss: Objective = "sum") -> Look:
+        """The same with the statistics of a backward pass from ``loss``: the ``sum`` over the picture (for
+        ``sensitivity``), or ``ssim``, 1 - SSIM against the photograph; leaves no gradient in the rows."""
         ...
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from splat.densify.protocol import Look
+from splat.densify.protocol import Look, Objective
+from splat.losses.photometric import photometric_loss
 from splat.model.render_inputs import RenderInputs
 from splat.model.splat_model import SplatModel
 from splat.render.types import BACKWARD_STATS, CameraBatch, Rasterizer, RenderOptions, RenderOutput
@@ -30,6 +31,8 @@ class ViewProbe:
     """Sides of the pictures over their full length."""
     background: tuple[float, float, float]
     """Behind views that name no colour themselves."""
+    inputs: Callable[[], RenderInputs] | None = None
+    """What training draws of the model as it is now; None = its rows themselves."""
 
     @property
     def count(self) -> int:
@@ -44,7 +47,7 @@ class ViewProbe:
         if stats & BACKWARD_STATS:
             raise ValueError(f"{sorted(stats & BACKWARD_STATS)} come from a backward pass: use look_gradient")
         shown = self.frames.view(view, self.scale)
-        inputs = self.model.render_inputs()
+        inputs = self._inputs()
         options = self._options(shown, background)
         if maps is None:
             return self._seen(shown, self._drawn(inputs, shown, replace(options, stats=stats)))
@@ -53,15 +56,18 @@ class ViewProbe:
         weighed = replace(options, stats=stats, pixel_weights=pixel_weights.contiguous())
         return self._seen(shown, self._drawn(inputs, shown, weighed))
 
-    def look_gradient(self, view: int, *, stats: frozenset[str]) -> Look:
+    def look_gradient(self, view: int, *, stats: frozenset[str], loss: Objective = "sum") -> Look:
         shown = self.frames.view(view, self.scale)
         with torch.no_grad():
-            inputs, leaves = _detached(self.model.render_inputs())
+            inputs, leaves = _detached(self._inputs())
         with torch.enable_grad():
             output = self._drawn(inputs, shown, replace(self._options(shown, None), stats=stats))
             if output.color.requires_grad:  # nothing drawn (an empty model) has no gradient
-                torch.autograd.grad(output.color.sum(), leaves, allow_unused=True)
+                torch.autograd.grad(_objective(loss, output.color, shown), leaves, allow_unused=True)
         return self._seen(shown, output)
+
+    def _inputs(self) -> RenderInputs:
+        return self.model.render_inputs() if self.inputs is None else self.inputs()
 
     def _options(self, view: View, background: Tensor | None) -> RenderOptions:
         if background is None:
@@ -84,6 +90,12 @@ class ViewProbe:
             height=view.camera.height,
             mask=None if view.mask is None else view.mask[0].float() / 255,
         )
+
+
+def _objective(loss: Objective, color: Tensor, view: View) -> Tensor:
+    if loss == "sum":
+        return color.sum()
+    return photometric_loss(color, view.pixels, view.mask, ssim_weight=1.0).total
 
 
 def _target(view: View) -> Tensor:  # [H,W,3] in 0..1

@@ -41,7 +41,7 @@ def test_scores_over_views(run_with, gradient, name, expected):
     run = run_with(4, settings={"gradient": gradient})
     run.observe(1, _stats([[1.0, 2, 1, 9]], name=name, visible=torch.tensor([[True, True, True, False]])))
     run.observe(2, _stats([[2.0, 4, 9, 9]], name=name, visible=torch.tensor([[True, True, False, False]])))
-    gradients, scores = run.densifier._scores(run.state)
+    gradients, scores = run.densifier._scores(run.state, None)
     assert gradients.tolist() == scores.tolist() == pytest.approx(expected)
 
 
@@ -65,7 +65,7 @@ def test_views_of_one_batch_count_as_steps_of_their_own(run_with, settings):
 def test_texture_under_the_splat_weighs_its_score(run_with):
     run = run_with(3, settings={"texture_floor": 0.25})
     run.observe(1, _stats([[4.0, 4, 4]], blend=[[2.0, 2, 0]], texture=[[2.0, 1, 0]]))
-    assert run.densifier._scores(run.state)[1].tolist() == pytest.approx([5, 3, 1])
+    assert run.densifier._scores(run.state, None)[1].tolist() == pytest.approx([5, 3, 1])
     assert run.densifier.plan(1).maps and "weighted_blend" in run.densifier.needs(1)
     assert run.densifier.maps(torch.zeros(4, 5, 3, dtype=torch.uint8)).shape == (1, 4, 5)
 
@@ -163,8 +163,11 @@ class _Looks:
         assert maps(torch.zeros(4, 5, 3), torch.ones(4, 5, 3)).shape == (1, 4, 5)
         return Look(SplatStats(weighted_count=self.counts[None, view : view + 1]), *[torch.zeros(0)] * 4, 5, 4)
 
-    def look_gradient(self, view, *, stats):
+    def look_gradient(self, view, *, stats, loss="sum"):
         self.asked.append(view)
+        if loss == "ssim":
+            gradients = torch.tensor([[0.0, 1, 0, 2], [0.0, 4, 0, 1], [3.0, 0, 0, 1]])
+            return Look(SplatStats(abs_grad2d_l2=gradients[view : view + 1]), *[torch.zeros(0)] * 4, 5, 4)
         weights = torch.tensor([[4.0, 3, 1, 2], [1.0, 0, 1, 0.5], [0.0, 1, 0, 0]])
         return Look(SplatStats(sensitivity=weights[view : view + 1]), *[torch.zeros(0)] * 4, 5, 4)
 
@@ -175,6 +178,26 @@ def test_only_what_is_wrong_in_two_views_grows(run_with):
     run.observe(1, _stats([[1.0] * 4]))
     run.refine(1000)
     assert sorted(run.names.tolist()) == [0, 0, 1, 2, 3, 3] and probe.asked == [0, 1, 2]
+
+
+def test_the_gradient_of_ssim_alone_is_looked_up_when_splats_grow(run_with):
+    """The largest of the looks counts (3, 4, 0, 2), not what the steps observed; without a probe the steps do."""
+    settings = {"gradient": "ssim", "temperature": 0.0}
+    for probe, grown in ((_Looks(), [0, 1, 1, 2, 3]), (None, [0, 1, 2, 2, 3])):
+        run = run_with(4, settings=settings, max_splats=5, probe=probe)
+        run.observe(1, _stats([[1.0, 1, 9, 1]]))
+        run.refine(1000)
+        assert sorted(run.names.tolist()) == grown
+    few = _Looks()
+    run = run_with(4, settings=settings | {"ssim_views": 2}, max_splats=5, probe=few)
+    run.refine(1000)
+    assert len(few.asked) == 2
+
+
+def test_size_and_opacity_are_penalised_as_in_mcmc(run_with):
+    run = run_with(4, settings={"opacity_reg": 2.0, "scale_reg": 3.0})
+    assert float(run.densifier.regularizer(run.model)) == pytest.approx(2 * 0.5 + 3 * 0.1)
+    assert BudgetDensity(opacity_reg=0.0, scale_reg=0.0).regularizer(run.model) is None
 
 
 def test_without_a_probe_there_is_no_gate(run_with):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers_train import Restless, cameras, frame_of, fresh_state, make_trainer
 
+from splat.metrics.structure import ssim_map
 from splat.render.reference import ReferenceRasterizer
 from splat.render.registry import rasterizer
 from splat.render.types import CameraBatch, RenderOptions
@@ -77,6 +78,20 @@ def test_a_look_with_a_backward_pass_measures_and_leaves_no_gradient(drawer):
     again = plain.look_gradient(2, stats=frozenset({"sensitivity"}))
     assert torch.equal(again.stats.sensitivity, look.stats.sensitivity)
     assert not any(table.requires_grad for table in plain.model.rows.values())
+
+
+def test_the_gradient_of_ssim_alone_is_that_of_the_loss_with_no_other_part():
+    probe = probe_of()
+    needed = frozenset({"abs_grad2d_l2", "visible"})
+    look = probe.look_gradient(1, stats=needed, loss="ssim")
+    shown = probe.frames.view(1, probe.scale)
+    inputs = probe.model.render_inputs()
+    options = replace(probe._options(shown, None), stats=needed)
+    output = probe.rasterizer.render(inputs, CameraBatch.of(shown.camera), options)
+    (1 - ssim_map(output.color[0], shown.pixels[0].float() / 255, "same").mean()).backward()
+    expected, found = output.stats.abs_grad2d_l2, look.stats.abs_grad2d_l2
+    assert (found > 0).any() and torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
+    assert not torch.allclose(found, probe.look_gradient(1, stats=needed).stats.abs_grad2d_l2, rtol=0.1)
 
 
 def test_a_model_without_rows_can_be_looked_at():

@@ -1,5 +1,6 @@
 """Small parts densifiers are put together from: scorers (what is bad), selectors (who is taken), operators (what
-happens to them), growth (how many). Every part is a function of tensors or numbers; none changes its arguments."""
+happens to them), growth (how many), regularizers (what joins the loss). Every part is a
+function of tensors or numbers; none changes its arguments."""
 
 from splat.densify.parts.growth import (
     GrowthCurve,
@@ -18,6 +19,7 @@ from splat.densify.parts.operators import (
     shared_opacity,
     split_edit,
 )
+from splat.densify.parts.regularizers import size_penalty
 from splat.densify.parts.scorers import (
     elongated,
     error_map,
@@ -52,5 +54,6 @@ __all__ = [
     "prune_edit",
     "relocated_shape",
     "shared_opacity",
+    "size_penalty",
     "split_edit",
 ]
