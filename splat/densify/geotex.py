@@ -45,7 +45,8 @@ from splat.densify.geosplit import (
     place_children,
     validation_tolerance,
 )
-from splat.densify.protocol import DensifyState, RefineContext, StepPlan
+from splat.densify.offsurface import off_surfaces
+from splat.densify.protocol import DensifyState, RefineContext, StepPlan, refine_is_due
 from splat.densify.texture import texture_map
 from splat.geometry.rng import keyed_generator
 from splat.model.primitive import stretched
@@ -93,6 +94,19 @@ class GeoTexDensity(AdaptiveDensity):
     """New draws for parents with a rejected child."""
     rejection_cap: float = 0.5
     """At most this share of a view's children is moved or dropped per refinement."""
+    clear: float = 0.02
+    """Largest relative distance from the prior's depth at which a splat may stay. 0 = all may."""
+    clear_how: Literal["snap", "drop"] = "snap"
+    """What becomes of the others: moved along the ray onto the nearest surface, or removed."""
+    clear_every: int = 8
+    """Refinements between two such events."""
+    clear_views: int = 16
+    """Training views drawn per refinement to judge by; those with an unreliable prior do not count."""
+    clear_agreement: float = 0.4
+    """Views count only while the drawn depth differs by less than ``clear`` from the prior's in this share of the
+    picture: it takes an exact prior (a sensor's, a mesh's), and a model that has found the surface."""
+    clear_least: int = 3
+    """Views that must frame a splat, all of them off its depth."""
     agreement: float = 0.5
     """Views whose prior has the rendered depth's shape in a smaller part of the picture are split in without it."""
 
@@ -161,6 +175,36 @@ class GeoTexDensity(AdaptiveDensity):
         }  # fmt: skip
         for name, value in added.items():
             state.tables[name] = state.tables[name] + value
+
+    def refine(self, state: DensifyState, step: int, model: SplatModel, ctx: RefineContext) -> Iterator[RowEdit]:
+        yield from super().refine(state, step, model, ctx)
+        every = self.refine_every * max(self.clear_every, 1)
+        if refine_is_due(step, start=self.geo_start, stop=self.refine_stop, every=every):
+            yield from self._clear(step, model, ctx)
+
+    def _clear(self, step: int, model: SplatModel, ctx: RefineContext) -> Iterator[RowEdit]:
+        """Move or remove what lies off the surface in several views and on it in none."""
+        if self.clear <= 0 or ctx.priors is None or ctx.probe is None or model.count == 0:
+            return
+        generator = keyed_generator(ctx.seed, "geotex.clear", step)
+        drawn = torch.randperm(min(ctx.probe.count, len(ctx.cameras)), generator=generator)
+        views = drawn[: self.clear_views].sort().values.tolist()
+        found = [surface for view in views if (surface := self._surface(view, ctx)) is not None]
+        exact = [surface.matched() for surface in found if surface.agreement(self.clear) >= self.clear_agreement]
+        off, places, factors = off_surfaces(
+            exact, model.rows["means"].detach(), tolerance=self.clear, least=self.clear_least
+        )
+        rows = off.nonzero().squeeze(1)
+        if rows.numel() == 0:
+            return
+        if self.clear_how == "drop":
+            yield replace(RowEdit.keep(~off), reason="clear")
+            return
+        values = {"means": places[rows]} | model.primitive.resized(model.rows, rows, factors[rows])
+        yield RowEdit.overwrite(
+            model.count, {name: (rows, new) for name, new in values.items()}, fresh=off,
+            fresh_fields=frozenset(values), reason="snap",
+        )  # fmt: skip
 
     def _grow(self, state: DensifyState, step: int, model: SplatModel, ctx: RefineContext) -> Iterator[RowEdit]:
         """Clone the small, then split the large among the same candidates: along surfaces where a prior is at hand,
