@@ -9,7 +9,7 @@ ratios, so the prior's scale does not matter; an offset of its disparity does, h
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -35,6 +35,8 @@ class DepthPrior(Protocol):
     valid: Any  # [h,w] bool: depth and normal are both known
     reliability: float
     """0 = useless, 1 = trusted."""
+    error: float
+    """Median relative error where truth is known; infinite where it is not."""
 
 
 class Priors(Protocol):
@@ -68,6 +70,7 @@ class Surface:
     normals: Tensor  # [h,w,3]
     valid: Tensor  # [h,w] bool: where splats may split along it
     reliability: float
+    error: float
 
     @staticmethod
     def of(camera: Camera, rendered: Tensor, alpha: Tensor, prior: DepthPrior) -> Surface:
@@ -83,7 +86,7 @@ class Surface:
             (camera.K[0, 0] / camera.width, camera.K[1, 1] / camera.height),
             (camera.K[0, 2] / camera.width, camera.K[1, 2] / camera.height),
             torch.where((alpha > _SOLID_ALPHA) & torch.isfinite(rendered), rendered, 0.0), depth, normals, valid,
-            float(prior.reliability),
+            float(prior.reliability), float(prior.error),
         )  # fmt: skip
 
     def seen(self, points: Tensor) -> tuple[Tensor, Tensor]:  # [R,3] -> [R,2] in 0..1 where inside, [R] depth
@@ -109,28 +112,19 @@ class Surface:
         drawn = _at(self.rendered, places)
         return _at(self.valid, places) & (drawn > 0) & ((z - drawn).abs() <= tolerance * z)
 
-    def agreement(self, within: float = _SAME_SHAPE) -> float:
-        """Share of the picture whose rendered depth has the prior's shape, up to one factor and the relative difference
-        ``within``; 0 with too little to compare. Random or misplaced priors stay near 0."""
-        ratios = self._ratios()
-        if ratios.numel() < _FEWEST_COMPARED:
-            return 0.0
-        return int(((ratios / ratios.median() - 1).abs() <= within).sum()) / ratios.numel()
-
-    def matched(self) -> Surface:
-        """The same with the prior's depth in the units of what is drawn: divided by the median ratio of both."""
-        ratios = self._ratios()
-        return self if ratios.numel() == 0 else replace(self, depth=self.depth / ratios.median())
-
-    def _ratios(self) -> Tensor:
-        """Depth of the prior over the rendered one, wherever both are known."""
+    def agreement(self) -> float:
+        """Share of the picture whose rendered depth has the prior's shape, up to one factor; 0 with too little to
+        compare. Random or misplaced priors stay near 0."""
         h, w = self.depth.shape
         rows = (torch.arange(h, device=self.depth.device) + 0.5) / h
         columns = (torch.arange(w, device=self.depth.device) + 0.5) / w
         v, u = torch.meshgrid(rows, columns, indexing="ij")
         drawn = _at(self.rendered, torch.stack([u.reshape(-1), v.reshape(-1)], dim=1))
         both = self.valid.reshape(-1) & (drawn > 0)
-        return self.depth.reshape(-1)[both] / drawn[both]
+        ratios = self.depth.reshape(-1)[both] / drawn[both]
+        if ratios.numel() < _FEWEST_COMPARED:
+            return 0.0
+        return int(((ratios / ratios.median() - 1).abs() <= _SAME_SHAPE).sum()) / ratios.numel()
 
     def ratio_changes(self, centres: Tensor, z: Tensor, depth: Tensor) -> Tensor:  # [R,3], [R], [R] -> [R]
         """|(z_c / z) / (D(x_c) / D(x)) - 1|: how much the depth changed other than the prior says. 0 where the prior

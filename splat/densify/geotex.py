@@ -102,9 +102,9 @@ class GeoTexDensity(AdaptiveDensity):
     """Refinements between two such events."""
     clear_views: int = 16
     """Training views drawn per refinement to judge by; those with an unreliable prior do not count."""
-    clear_agreement: float = 0.4
-    """Views count only while the drawn depth differs by less than ``clear`` from the prior's in this share of the
-    picture: it takes an exact prior (a sensor's, a mesh's), and a model that has found the surface."""
+    clear_error: float = 0.01
+    """Views count only with a prior whose median error at the capture's points is no larger: a sensor's or a mesh's is,
+    a network's hardly, and what was made from the points themselves never counts."""
     clear_least: int = 3
     """Views that must frame a splat, all of them off its depth."""
     agreement: float = 0.5
@@ -190,7 +190,7 @@ class GeoTexDensity(AdaptiveDensity):
         drawn = torch.randperm(min(ctx.probe.count, len(ctx.cameras)), generator=generator)
         views = drawn[: self.clear_views].sort().values.tolist()
         found = [surface for view in views if (surface := self._surface(view, ctx)) is not None]
-        exact = [surface.matched() for surface in found if surface.agreement(self.clear) >= self.clear_agreement]
+        exact = [surface for surface in found if surface.error <= self.clear_error]
         off, places, factors = off_surfaces(
             exact, model.rows["means"].detach(), tolerance=self.clear, least=self.clear_least
         )

@@ -1,7 +1,8 @@
 """Splats off every surface that depth priors know: floaters in front of it, and what hides behind it.
 
 Photographs cannot tell such splats from good ones: seen from the training views, they draw what belongs there. A depth
-prior can, wherever several views agree. Reflections lie behind their mirror, so what draws them goes, too.
+prior in world units can, wherever several views agree (in the units of what is drawn it cannot: drawn depth is biased
+by a percent or two). Reflections lie behind their mirror, so what draws them goes, too.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ class Alignment:
     b: float
     inliers: int
     count: int
+    error: float = float("inf")
+    """Median relative error at the points."""
 
     @property
     def ratio(self) -> float:
@@ -78,8 +80,8 @@ def align(values: np.ndarray, depths: np.ndarray, kind: DepthKind) -> Alignment 
             if fitted is None:
                 break
             a, b = fitted
-    inside = np.abs((a * x + b) / y - 1) <= _INLIER
-    return Alignment(a, b, int(inside.sum()), len(x))
+    errors = np.abs((a * x + b) / y - 1)
+    return Alignment(a, b, int((errors <= _INLIER).sum()), len(x), float(np.median(errors)))
 
 
 def aligned_depth(values: np.ndarray, kind: DepthKind, alignment: Alignment) -> np.ndarray:  # [h,w] -> [h,w]

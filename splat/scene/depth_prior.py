@@ -52,6 +52,8 @@ class DepthPrior:
     valid: np.ndarray  # [h,w] bool: both are known
     reliability: float
     """Share of the capture's points that agree with it."""
+    error: float = float("inf")
+    """Median relative difference from those points; infinite where it was made from nothing else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +118,7 @@ class DepthSource:
         if depth_map.normals is not None:
             normals = _world_normals(depth_map.normals, camera, normals, valid)
             valid = (depth > 0) & (np.abs(normals).sum(axis=2) > 0)
-        return DepthPrior(depth, normals, valid, fit.ratio)
+        return DepthPrior(depth, normals, valid, fit.ratio, fit.error)
 
     def _from_points(self, view: int) -> DepthPrior | None:
         camera = map_camera(self._cameras[view], _POINTS_LONGEST_PX)

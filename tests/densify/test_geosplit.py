@@ -33,6 +33,7 @@ class Prior:
     normals: torch.Tensor
     valid: torch.Tensor
     reliability: float = 1.0
+    error: float = 0.0
 
 
 def turned_camera():

@@ -28,6 +28,7 @@ class Wall:
 
     scale: float = 1.0
     reliability: float = 1.0
+    error: float = 0.0
     step: float = 1.0
     """The right half of the picture is farther away by this factor."""
 
