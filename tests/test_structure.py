@@ -30,6 +30,7 @@ LAYERS = (
 VIEWER_SEES = {"errors", "geometry", "model", "scene", "live", "render", "io", "edit"}
 SEES_VIEWER = {"cli"}
 HOMES = {
+    "PIL": ("splat.io",),
     "cffi": ("splat.native",),
     "cv2": ("splat.scene",),
     "gsplat": ("splat.render.gsplat_rasterizer",),
@@ -41,6 +42,7 @@ HOMES = {
     "safetensors": ("splat.io",),
     "tyro": ("splat.cli", "splat.config"),
     "viser": ("splat.viewer",),
+    "zstandard": ("splat.io",),
 }
 """Third-party package -> the modules (with what is inside them) that may import it."""
 FREE = {"numpy", "torch", "tomli"}

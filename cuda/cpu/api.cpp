@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "bin.h"
+#include "grid_sort_driver.h"
+#include "nearest_driver.h"
 #include "pool.h"
 
 #if defined(__GLIBC__)
@@ -264,6 +266,35 @@ int32_t splat_cpu_adam(int32_t dtype, int64_t count, void* param, const void* gr
   const AdamTask task{count, param, grad, m, v, lr, beta1, beta2, eps,
                       1 - std::pow(beta1, double(step)), 1 - std::pow(beta2, double(step))};
   parallel_for((count + kAdamChunk - 1) / kAdamChunk, [&](int64_t c) { k.adam(task, c); });
+  return SPLAT_OK;
+}
+
+int32_t splat_cpu_grid_sort(const splat_grid* grid, int32_t* order, double* distances) {
+  const splat_grid& g = *grid;
+  if (g.height < 0 || g.width < 0 || g.channels < 1 || g.channels > 1024 || g.rounds < 1 || g.least_turns < 0 ||
+      (g.dtype != SPLAT_F32 && g.dtype != SPLAT_F64) || int64_t(g.height) * g.width >= int64_t(1) << 31 ||
+      !(g.last_radius >= 1) || !(g.first_radius <= 1e6) || !(g.shrink > 0 && g.shrink < 1))
+    return SPLAT_BAD_ARGUMENT;
+  distances[0] = distances[1] = 0;
+  if (g.height > 0 && g.width > 0) grid_sort(kernels_for(g.dtype), g, order, distances);
+  return SPLAT_OK;
+}
+
+int32_t splat_cpu_nearest(const splat_nearest* task, int32_t* labels, float* sq_distances) {
+  const splat_nearest& t = *task;
+  if (t.count < 0 || t.centroid_count < 1 || t.centroid_count > SPLAT_MAX_CENTROIDS || t.dim < 1 || t.dim > 1024 ||
+      t.lists < 1 || t.point_begin[0] != 0 || t.point_begin[t.lists] != t.count || t.candidate_begin[0] != 0)
+    return SPLAT_BAD_ARGUMENT;
+  for (int64_t i = 0; i < t.lists; ++i) {
+    const int64_t candidates = t.candidate_begin[i + 1] - t.candidate_begin[i];
+    if (t.point_begin[i + 1] < t.point_begin[i] || candidates < 1 || candidates > SPLAT_MAX_CENTROIDS)
+      return SPLAT_BAD_ARGUMENT;
+  }
+  const int64_t listed = t.candidate_begin[t.lists];
+  if (t.candidates == nullptr && listed > t.centroid_count) return SPLAT_BAD_ARGUMENT;
+  for (int64_t i = 0; t.candidates != nullptr && i < listed; ++i)
+    if (t.candidates[i] < 0 || t.candidates[i] >= t.centroid_count) return SPLAT_BAD_ARGUMENT;
+  nearest(single(), t, labels, sq_distances);
   return SPLAT_OK;
 }
 

@@ -10,6 +10,8 @@
 #include "../math/gef.h"
 #include "blend_backward.h"
 #include "blend_forward.h"
+#include "grid_sort.h"
+#include "nearest.h"
 #include "photometric.h"
 #include "project.h"
 #include "project_convex.h"
@@ -54,7 +56,9 @@ template <class P> constexpr Kernels table(const char* isa) {
                  Footprints<P>::rows,
                  photometric_statistics_band<P>,
                  photometric_gradient_band<P>,
-                 adam_chunk<P>};
+                 adam_chunk<P>,
+                 grid_group<P>,
+                 nearest_rows<P>};
 }
 
 }  // namespace SPLAT_ISA

@@ -58,6 +58,30 @@ struct AdamTask {
   double lr, beta1, beta2, eps, correction1, correction2;
 };
 
+// Groups of four rows of a grid (see grid_sort.h).
+struct GridTask {
+  int width, channels, rounds;
+  void* cells;            // [H,channels+1,W] reals; the last plane holds bits
+  const void* targets;    // [H,channels,W]
+  const int32_t* rows;    // [groups,4], no row twice
+  const int32_t* shifts;  // [groups,rounds,4] in [0,W)
+  double* gains;          // [groups] by how much the scores grew
+};
+
+constexpr int kNearestRows = 4, kNearestColumns = 32;
+
+// Points against centroids that are laid out [columns / 32, dim, 32] (see nearest.h).
+struct NearestTask {
+  int64_t rows;
+  int dim, columns;        // columns: a multiple of kNearestColumns
+  int32_t first_column;    // of `packed`, among all that the rows meet
+  const void* points;      // [rows,dim]
+  const void* packed;      // centroids
+  const void* half_norms;  // [columns]
+  void* best;              // [rows,2]
+  int32_t* indices;        // [rows,2]
+};
+
 // One footprint's tasks, and the sizes of what they leave.
 struct FootprintKernels {
   const char* name;
@@ -76,6 +100,8 @@ struct Kernels {
   void (*photometric_statistics)(const PhotometricTask&, int64_t task);  // channel * bands + band
   void (*photometric_gradient)(const PhotometricTask&, int64_t task);
   void (*adam)(const AdamTask&, int64_t chunk);
+  void (*grid_group)(const GridTask&, int64_t group);
+  void (*nearest)(const NearestTask&, int64_t first_row);
 };
 
 const Kernels* kernels_baseline();

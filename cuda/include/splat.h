@@ -219,6 +219,41 @@ SPLAT_API int32_t splat_cpu_adam(int32_t dtype, int64_t count, void* param, cons
 /* Mean of the squared distances to the k nearest other points: points float [N,3] -> out float [N]. */
 SPLAT_API int32_t splat_cpu_knn(int64_t count, const float* points, int32_t k, float* out);
 
+/* How rows are sorted onto a grid. */
+typedef struct {
+  const void* features;  /* [H*W,channels] reals, finite: row y*W+x starts in cell (x, y) */
+  int32_t height, width, channels;
+  int32_t dtype;         /* SPLAT_F32 or SPLAT_F64 */
+  uint64_t seed;
+  double first_radius;   /* of the blur, cells; then times `shrink` (in (0,1)) down to `last_radius` (at least 1) */
+  double last_radius, shrink;
+  double stop_gain;      /* a radius is done when a turn lowers the distances by no more than this part */
+  int32_t least_turns, most_turns;  /* turns per radius */
+  int32_t rounds;        /* trades of one group of rows per turn */
+  int32_t reserved;
+} splat_grid;
+
+/* The order in which neighbours on the grid are alike, circular in x: order [H*W] = the row in each cell. The same bits
+ * on any number of threads. distances [2]: sums of squared distances to the blur, at the first radius before any
+ * trade, at the last after all. */
+SPLAT_API int32_t splat_cpu_grid_sort(const splat_grid* grid, int32_t* order, double* distances);
+
+#define SPLAT_MAX_CENTROIDS 16777216
+/* Points and the centroids they may go to: those of list l meet the candidates of list l alone. All finite. */
+typedef struct {
+  const float* points;             /* [count,dim], list after list */
+  const float* centroids;          /* [centroid_count,dim] */
+  const int64_t* point_begin;      /* [lists+1], from 0 to count */
+  const int64_t* candidate_begin;  /* [lists+1], from 0; at least one candidate each */
+  const int32_t* candidates;       /* indices of centroids; NULL: 0, 1, 2, ... */
+  int64_t count, centroid_count, lists;
+  int32_t dim, reserved;
+} splat_nearest;
+
+/* labels [count,2]: the nearest candidate and the one after it (-1 where there is no other), the earlier in the list
+ * where two are as near; sq_distances [count,2] of those (infinite where there is none). The same bits on any number
+ * of threads. */
+SPLAT_API int32_t splat_cpu_nearest(const splat_nearest* task, int32_t* labels, float* sq_distances);
 
 /* --- the CUDA backend: libsplat_cuda, float32 only ---------------------------------------------------------------
  * The same operations on device pointers, in order on `stream` (a cudaStream_t; NULL = the default stream) of the

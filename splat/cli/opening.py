@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from splat.config.assemble import open_capture
-from splat.config.build import build_config, nested
+from splat.config.build import build_config, effective, nested
 from splat.config.schema import TrainConfig
+from splat.config.starting import model_of_checkpoint
 from splat.config.toml_io import parse_toml, read_toml
 from splat.errors import UserError
 from splat.io.formats import model_file, read_model, sniff
 from splat.model.splat_model import SplatModel
 from splat.render.types import Rasterizer, RenderOptions
 from splat.scene.types import Scene
-from splat.train.checkpoint import checkpoint_paths, latest
+from splat.train.checkpoint import checkpoint_paths, latest, restored_compress
 
 Say = Callable[[str], None]
 
@@ -77,9 +78,9 @@ def open_model(path: Path, say: Say, *, scene: Scene | None = None) -> OpenedMod
 def _from_checkpoint(run_dir: Path, say: Say) -> OpenedModel:
     checkpoint = latest(run_dir, lambda message: say(f"warning: {message}"))
     config = build_config([(str(checkpoint.path), parse_toml(checkpoint.config_toml, str(checkpoint.path)))])
-    # The stored configuration holds what was fitted to the capture, too.
-    rows = {spec.name: checkpoint.rows[spec.name] for spec in config.primitive.fields(config.optim.sh_degree)}
-    model = SplatModel(config.primitive, rows, config.optim.sh_degree, config.render.filter2d, checkpoint.filter3d)
+    model = model_of_checkpoint(config, checkpoint)
+    compress = restored_compress(checkpoint, model.device)
+    model = effective(config).compressor.finished(compress, checkpoint.step, model)
     return OpenedModel(model, {"provenance": {"step": checkpoint.step}}, checkpoint.step, checkpoint.path)
 
 

@@ -9,7 +9,10 @@ from importlib import util
 from pathlib import Path
 
 WIDTH = 118
-TABLES = {"primitive": "splat.model.primitives", "densifier": "splat.densify.registry"}
+TABLES = {
+    "primitive": "splat.model.primitives", "densifier": "splat.densify.registry",
+    "compressor": "splat.compress.registry",
+}  # fmt: skip
 """Family -> the module that holds its table of classes."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from splat.cli.commands.train import layers_of, resumed_config
 from splat.cli.conversion import tell_training
+from splat.cli.exporting import export_finished
 from splat.cli.main import version
 from splat.cli.parsing import UsageError
 from splat.cli.signals import GracefulStop
@@ -94,6 +95,7 @@ class TrainCommand:
             finished = self._drive(run, run_dir)
             if finished.reason != "interrupted":
                 tell_training(parts, run_dir, self._say)
+                export_finished(parts, run_dir, self._say)
             if parts.config.output.report and finished.reason != "interrupted":
                 self._report(run_dir)
         if finished.reason == "interrupted":
@@ -124,7 +126,7 @@ class TrainCommand:
 
     def _dry_run(self, parts: Parts) -> int:
         self._describe(parts)
-        estimate = estimate_memory(parts.config, parts.scene, cache_bytes=_cache_bytes(parts.config))
+        estimate = estimate_memory(parts.config, parts.scene, cache_bytes=_cache_bytes(parts.config), state=parts.state)
         self._say(f"memory: {estimate.text()}")
         outputs = Outputs(Path(), parts.scene, parts.store, parts.rasterizer, background=fixed_background(parts.config))
         folder = Path(self._args.output) if self._args.output else Path("runs") / parts.scene.name / "dry-run"
@@ -143,8 +145,10 @@ class TrainCommand:
             say("warning: no view is held out, so nothing will be measured (--test-every 8 holds out every 8th)")
         limit = f", at most {config.max_splats:,}" if config.max_splats else ""
         budget = f", at most {config.max_minutes:g} min" if config.max_minutes else ""
-        splats = f"{parts.state.model.count:,} {config.primitive.kind} splats from {scene.points.source} points"
-        say(f"model: {splats}{limit}, densifier {config.densifier.kind}")
+        origin = config.start_from or f"{scene.points.source} points"
+        splats = f"{parts.state.model.count:,} {config.primitive.kind} splats from {origin}"
+        compressor = "" if config.compressor.kind == "none" else f", compressor {config.compressor.kind}"
+        say(f"model: {splats}{limit}, densifier {config.densifier.kind}{compressor}")
         machine = f"{parts.rasterizer.name} on {parts.device}"
         say(f"training: preset {config.preset}, {config.steps:,} steps{budget}, {machine}, seed {config.seed}")
         changed = differences(config, preset_config(config.preset))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TextIO
 
@@ -11,13 +12,17 @@ import numpy as np
 import torch
 
 from splat.config.build import config_text, differences, effective, preset_config
+from splat.config.compressing import Shown, check_compressor, drawn_model, pack_export
 from splat.config.devices import choose_device, machine_name, prepare_process
 from splat.config.goals import limiting_flag, size_text
 from splat.config.outputs import Outputs
 from splat.config.schema import TrainConfig
+from splat.config.starting import model_of_checkpoint, model_to_start_from
 from splat.densify.protocol import RefineContext
 from splat.errors import UserError
+from splat.evaluate.views import Evaluation
 from splat.geometry.rng import keyed_generator
+from splat.io.formats import LoadedModel
 from splat.live.commands import CommandQueue
 from splat.live.mailbox import Mailbox
 from splat.model.splat_model import SplatModel
@@ -53,6 +58,11 @@ class Parts:
     rasterizer: Rasterizer
     state: TrainState
 
+    @cached_property
+    def shown(self) -> Shown:
+        """States as their files decode, where a compressor packs them."""
+        return Shown(effective(self.config).compressor)
+
     def close(self) -> None:
         self.store.close()
 
@@ -74,6 +84,7 @@ def check_parts(config: TrainConfig) -> None:
     reason = config.densifier.blocked(config.primitive)
     if reason is not None:
         raise UserError(reason)
+    check_compressor(config.compressor, config.primitive)
     if config.render.filter3d and "filter3d" not in config.primitive.can:
         raise UserError(
             f"render.filter3d does not fit primitive '{config.primitive.kind}', which has no such filter; "
@@ -100,8 +111,11 @@ def open_capture(config: TrainConfig, say: Say, *, allow_sfm: bool = True) -> Sc
     return scene
 
 
-def gather(config: TrainConfig, say: Say, *, checkpoint: Checkpoint | None = None) -> Parts:
-    """Scene, rasterizer and the state to begin from: fresh, or that of ``checkpoint``."""
+def gather(
+    config: TrainConfig, say: Say, *, checkpoint: Checkpoint | None = None, start: LoadedModel | None = None
+) -> Parts:
+    """Scene, rasterizer and the state to begin from: fresh, or that of ``checkpoint``. Fresh rows come from ``start``,
+    else from the file the configuration names, else from the capture's points."""
     check_parts(config)
     prepare_process(config.render.threads)
     device, rasterizer = choose_device(config.render, say)
@@ -112,7 +126,7 @@ def gather(config: TrainConfig, say: Say, *, checkpoint: Checkpoint | None = Non
     config = replace(config, primitive=config.primitive.fitted(typical_focal_px(scene)))
     if (size := size_text(config)) is not None:
         say(size)
-    model = start_model(effective(config), scene, device, say)
+    model = _first_model(effective(config), scene, device, say, checkpoint=checkpoint, start=start)
     options = RenderOptions(filter2d=model.filter2d, stats=stats_needed(effective(config)))
     reason = rasterizer.supports(model.render_inputs(), options, device)
     if reason is not None:
@@ -123,7 +137,20 @@ def gather(config: TrainConfig, say: Say, *, checkpoint: Checkpoint | None = Non
     state = TrainState(model, adam, effective(config).densifier.start(model))
     if checkpoint is not None:
         restore(state, checkpoint)
+    else:
+        state.compress = effective(config).compressor.start(model, seed=config.seed)
     return Parts(config, scene, image_store(config, scene), device, rasterizer, state)
+
+
+def _first_model(
+    config: TrainConfig, scene: Scene, device: torch.device, say: Say, *,
+    checkpoint: Checkpoint | None, start: LoadedModel | None,
+) -> SplatModel:  # fmt: skip
+    if not config.start_from and start is None:
+        return start_model(config, scene, device, say)
+    if checkpoint is not None:  # the file may be gone or changed; the run goes on with its own rows
+        return model_of_checkpoint(config, checkpoint, device)
+    return model_to_start_from(config, scene, device, say, start)
 
 
 def typical_focal_px(scene: Scene) -> float:
@@ -173,16 +200,10 @@ def prepare(
         run_dir, parts.scene, parts.store, parts.rasterizer,
         background=fixed_background(config), abandon=lambda: commands.interrupted,
     )  # fmt: skip
-    trainer = Trainer(
-        parts.state,
-        settings=loop_settings(config),
-        densifier=config.densifier,
-        context=replace(refine_context(config, parts.scene), priors=depth_priors(parts)),
-        rasterizer=parts.rasterizer,
-        frames=train_frames(parts),
-        evaluate=outputs.evaluate if parts.scene.test_indices else None,
-        commands=commands,
-    )
+    trainer = trainer_of(
+        parts, commands,
+        (lambda state: outputs.evaluate(parts.shown(state))) if parts.scene.test_indices else None,
+    )  # fmt: skip
     mailbox: Mailbox[SplatModel] = Mailbox()
     progress = ProgressSink(stream, test_views=len(parts.scene.test_indices))
     checkpoints = CheckpointSink(
@@ -190,12 +211,32 @@ def prepare(
         keep_last=config.output.keep_checkpoints, keep_steps=config.output.keep_checkpoints_at,
     )  # fmt: skip
     sinks: list[Sink] = [
-        MetricsSink(run_dir, start_record(parts, version)), progress, MailboxSink(mailbox), checkpoints,
-        ExportSink(outputs.export, frozenset(config.output.export_at)),
+        MetricsSink(run_dir, start_record(parts, version)), progress,
+        parts.shown.forget, MailboxSink(mailbox, lambda state: drawn_model(config.compressor, state)), checkpoints,
+        ExportSink(lambda state: outputs.export(parts.shown(state)), frozenset(config.output.export_at)),
+        ExportSink(pack_export(run_dir, parts.scene, config.compressor, say), frozenset()),
     ]  # fmt: skip
     if config.output.first_render:
         sinks.insert(0, _first_render(outputs, say))
     return Run(trainer, sinks, progress, checkpoints, outputs, mailbox)
+
+
+def trainer_of(
+    parts: Parts, commands: CommandQueue, evaluate: Callable[[TrainState], Evaluation] | None = None
+) -> Trainer:
+    """The loop over ``parts``, which writes nothing by itself."""
+    config = effective(parts.config)
+    return Trainer(
+        parts.state,
+        settings=loop_settings(config),
+        densifier=config.densifier,
+        context=replace(refine_context(config, parts.scene), priors=depth_priors(parts)),
+        rasterizer=parts.rasterizer,
+        frames=train_frames(parts),
+        compressor=config.compressor,
+        evaluate=evaluate,
+        commands=commands,
+    )
 
 
 def loop_settings(config: TrainConfig) -> LoopSettings:
@@ -203,7 +244,8 @@ def loop_settings(config: TrainConfig) -> LoopSettings:
     return LoopSettings(
         steps=config.steps, seed=config.seed, ssim_weight=config.optim.ssim_weight,
         detail_weight=config.optim.detail_weight, detail_levels=config.optim.detail_levels,
-        sh_degree=config.optim.sh_degree, sh_every=config.optim.sh_every,
+        sh_degree=config.optim.sh_degree, sh_every=0 if config.start_from else config.optim.sh_every,
+        lr_scale=config.optim.lr_scale, lr_start=config.optim.lr_start,
         background=BACKGROUNDS[config.optim.background], filter2d=config.render.filter2d,
         filter3d_every=config.render.filter3d_every if config.render.filter3d else 0,
         resolution=ResolutionSchedule(config.resolution.factor, config.resolution.until),

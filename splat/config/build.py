@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from splat.config.goals import most_splats
+from splat.config.goals import aimed_compressor, most_splats
 from splat.config.presets import read_preset
 from splat.config.schema import DEFAULT_STEPS, DERIVED, FAMILIES, SECTIONS, STEP_VALUED, TrainConfig
 from splat.config.toml_io import to_toml
@@ -16,7 +16,7 @@ from splat.config.values import annotations_of, coerced
 from splat.errors import UserError
 
 Tables = dict[str, Any]
-DEFAULT_KINDS = {"primitive": "gaussian", "densifier": "adaptive"}
+DEFAULT_KINDS = {"primitive": "gaussian", "densifier": "adaptive", "compressor": "none"}
 
 
 def build_config(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> TrainConfig:
@@ -84,16 +84,16 @@ def config_text(config: TrainConfig, *, comment: str = "") -> str:
 
 
 def effective(config: TrainConfig) -> TrainConfig:
-    """The configuration with step-valued settings stretched from ``schedule_steps`` to ``steps``, and the limit that
-    ``target_mb`` sets in ``max_splats``."""
-    config = replace(config, max_splats=most_splats(config))
+    """The configuration with step-valued settings stretched from ``schedule_steps`` to ``steps``, and what
+    ``target_mb`` sets: a limit in ``max_splats``, or the compressor's goal."""
+    config = replace(config, max_splats=most_splats(config), compressor=aimed_compressor(config))
     factor = config.steps / config.schedule_steps
     if factor == 1.0:
         return config
     config = _stretched(config, factor, keys=STEP_VALUED)
     return replace(
         config, primitive=config.primitive.rescaled(factor), densifier=config.densifier.rescaled(factor),
-        schedule_steps=config.steps,
+        compressor=config.compressor.rescaled(factor), schedule_steps=config.steps,
     )  # fmt: skip
 
 
@@ -103,6 +103,10 @@ def family_table(family: str) -> Mapping[str, type]:
         from splat.model.primitives import PRIMITIVES
 
         return PRIMITIVES
+    if family == "compressor":
+        from splat.compress.registry import COMPRESSORS
+
+        return COMPRESSORS
     from splat.densify.registry import DENSIFIERS
 
     return DENSIFIERS
@@ -183,7 +187,9 @@ def _config(merged: Tables) -> TrainConfig:
     tuned = {name: value for name, value in densifier_cls.start_settings.items()
              if name in {field.name for field in fields(primitive_cls)}}  # fmt: skip
     primitive = _plugin("primitive", primitive_cls(**tuned), merged["primitive"], stretch)
-    config = TrainConfig(primitive=primitive, densifier=densifier, **top, **sections)
+    compressor_cls = _family_class("compressor", merged["compressor"]["kind"])
+    compressor = _plugin("compressor", compressor_cls(), merged["compressor"], stretch)
+    config = TrainConfig(primitive=primitive, densifier=densifier, compressor=compressor, **top, **sections)
     unset = [key for key in STEP_VALUED if key.partition(".")[2] not in merged.get(key.partition(".")[0], {})]
     return _stretched(config, stretch, keys=unset)
 

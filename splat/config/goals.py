@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from splat.compress.protocol import Compressor, Goal
 from splat.config.schema import TrainConfig
 from splat.errors import UserError
 
@@ -19,14 +20,22 @@ def row_bytes(config: TrainConfig) -> int:
 
 
 def splats_within(config: TrainConfig) -> int | None:
-    """How many splats ``target_mb`` has room for; None without it. UserError when not even one fits."""
-    if config.target_mb is None:
+    """How many splats ``target_mb`` has room for; None without it, and where the compressor makes the file fit.
+    UserError when not even one fits."""
+    if config.target_mb is None or "size" in config.compressor.aims:
         return None
     count = int(config.target_mb * BYTES_PER_MB - FILE_HEAD_BYTES) // row_bytes(config)
     if count < 1:
         least = (FILE_HEAD_BYTES + row_bytes(config)) / BYTES_PER_MB
         raise UserError(f"target_mb = {config.target_mb:g} does not fit: one splat and the header take {least:.3g}")
     return count
+
+
+def aimed_compressor(config: TrainConfig) -> Compressor:
+    """The compressor, with ``target_mb`` as its goal where it can search for a size."""
+    if config.target_mb is None or "size" not in config.compressor.aims:
+        return config.compressor
+    return config.compressor.aimed(Goal(size_bytes=int(config.target_mb * BYTES_PER_MB)))
 
 
 def most_splats(config: TrainConfig) -> int | None:
@@ -45,7 +54,8 @@ def size_text(config: TrainConfig) -> str | None:
     """One line on what ``target_mb`` means for this run; None without it."""
     within = splats_within(config)
     if within is None:
-        return None
+        aims = config.target_mb is not None
+        return f"size: compressor {config.compressor.kind} aims at {config.target_mb:g} MB" if aims else None
     return (
         f"size: at most {most_splats(config):,} splats; model.safetensors stays below {config.target_mb:g} MB "
         f"with {within:,} of {row_bytes(config)} bytes each"

@@ -10,6 +10,7 @@ from splat.config.schema import TrainConfig
 from splat.losses.frequency import CACHE_BYTES
 from splat.scene.types import Scene
 from splat.train.frames import COARSE_CACHE_BYTES
+from splat.train.state import TrainState
 
 COPIES = 4  # value, gradient, two Adam moments
 BYTES_PER_PIXEL = 3 * 4 * 12
@@ -43,20 +44,28 @@ class MemoryEstimate:
         )
 
 
-def estimate_memory(config: TrainConfig, scene: Scene, *, cache_bytes: int) -> MemoryEstimate:
-    """For the splats the run may reach: its budget, or a guess from the points; ``cache_bytes`` limits pictures."""
-    start = len(scene.points)
+def estimate_memory(
+    config: TrainConfig, scene: Scene, *, cache_bytes: int, state: TrainState | None = None
+) -> MemoryEstimate:
+    """For the splats the run may reach: its budget, or a guess from the points; ``cache_bytes`` limits pictures.
+    ``state`` tells what the run starts from, and what its compressor learns."""
+    started = bool(config.start_from) and state is not None
+    start = state.model.count if started else len(scene.points)
     most = most_splats(config)
-    limit = most or getattr(config.densifier, "cap", None) or start * LIKELY_GROWTH
+    limit = most or getattr(config.densifier, "cap", None) or start * (1 if started else LIKELY_GROWTH)
     splats = max(limit, start) if most is None else limit
     floats = sum(prod(spec.shape) for spec in config.primitive.fields(config.optim.sh_degree))
+    shared = 0
+    if state is not None:
+        floats += sum(prod(table.shape[1:]) for table in state.compress.rows.values())
+        shared = sum(table.numel() for table in state.compress.parameters.values())
     pixels = max(camera.width * camera.height for camera in scene.cameras)
     pictures = sum(camera.width * camera.height for camera in scene.cameras) * 3
     masks = min(pictures // 3, CACHE_BYTES) if config.optim.detail_weight > 0 else 0
     reduced = sum(pictures // side**2 for side in (2, 4, 8) if side <= config.resolution.factor)
     return MemoryEstimate(
         splats=splats,
-        rows=splats * floats * 4 * COPIES,
+        rows=(splats * floats + shared) * 4 * COPIES,
         step=pixels * BYTES_PER_PIXEL + splats * BYTES_PER_SPLAT_DRAWN,
         images=min(pictures, cache_bytes) + min(reduced, COARSE_CACHE_BYTES) + masks,
     )

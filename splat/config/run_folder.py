@@ -11,7 +11,9 @@ from splat.errors import UserError
 from splat.io.atomic import write_error
 
 RUNS = Path("runs")
-OWN_FILES = ("config.toml", "metrics.jsonl", "per_view.json", "model.safetensors", "cameras.json", "report.html")
+OWN_FILES = (
+    "config.toml", "metrics.jsonl", "per_view.json", "model.safetensors", "model.spack", "cameras.json", "report.html",
+)  # fmt: skip
 OWN_FOLDERS = ("point_cloud", "renders", "checkpoints")
 
 

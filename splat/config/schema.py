@@ -32,6 +32,10 @@ class OptimConfig:
     """Adam's memory of gradients."""
     beta2: float = 0.999
     """Adam's memory of squared gradients."""
+    lr_scale: float = 1.0
+    """Factor on all learning rates but those of opacities; short runs gain by 2, few views lose."""
+    lr_start: float = 0.0
+    """Part of the learning rates' way that is gone before the first step, 0 to 1; 1 keeps the last rates throughout."""
 
     def __post_init__(self) -> None:
         rest = 1 - self.ssim_weight
@@ -39,6 +43,10 @@ class OptimConfig:
             raise ValueError(f"detail_weight = {self.detail_weight:g} does not fit: L1 has 0 to {rest:g} to give away")
         if self.detail_levels < 2:
             raise ValueError(f"detail_levels = {self.detail_levels} does not fit: early and late are 2 at least")
+        if not self.lr_scale > 0:
+            raise ValueError(f"lr_scale = {self.lr_scale:g} does not fit: it must be above 0")
+        if not 0 <= self.lr_start <= 1:
+            raise ValueError(f"lr_start = {self.lr_start:g} does not fit: it is a part, 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,8 @@ class OutputConfig:
     """Steps after which held-out views are measured (never stretched)."""
     export_at: tuple[int, ...] = (7000,)
     """Steps after which model and PLY are written (never stretched)."""
+    export: str = "ply"
+    """Formats written at the end, such as sog,spz or all; model.safetensors and the PLY always are."""
     checkpoint_every: int = 1000
     """Steps between checkpoints (never stretched); 0 writes one only at the end."""
     keep_checkpoints: int = 2
@@ -89,15 +99,25 @@ class OutputConfig:
     report: bool = True
     """Write report.html at the end."""
 
+    def __post_init__(self) -> None:
+        if self.export != "ply":
+            from splat.io.format_names import format_names
+
+            format_names(self.export)  # raises with the choices
+
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run. ``primitive`` and ``densifier`` are the plug-ins themselves: their fields are their settings."""
+    """A whole run. ``primitive``, ``densifier`` and ``compressor`` are the plug-ins themselves: their fields are their
+    settings."""
 
     primitive: Any  # splat.model.primitive.Primitive
     densifier: Any  # splat.densify.protocol.Densifier
+    compressor: Any  # splat.compress.protocol.Compressor
     capture: str = ""
     """Folder of the capture."""
+    start_from: str = ""
+    """Model file or run whose splats this begins with, instead of the capture's points; all SH bands from the start."""
     preset: str = "default"
     """Preset this began from (a record; the values below stand for themselves)."""
     steps: int = DEFAULT_STEPS
@@ -113,7 +133,8 @@ class TrainConfig:
     target_psnr: float | None = None
     """Finish cleanly once the last visits of all training views reach this mean, dB (training views, full size)."""
     target_mb: float | None = None
-    """Never more splats than model.safetensors can hold within so many MB (10^6 bytes)."""
+    """Never more splats than model.safetensors can hold within so many MB (10^6 bytes); with a compressor that can aim
+    at a size, that of its file instead."""
     scene: SceneOptions = field(default_factory=SceneOptions)
     depth: DepthOptions = field(default_factory=DepthOptions)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -126,7 +147,7 @@ SECTIONS: dict[str, type] = {
     "scene": SceneOptions, "depth": DepthOptions, "optim": OptimConfig, "resolution": ResolutionConfig,
     "render": RenderConfig, "output": OutputConfig,
 }  # fmt: skip
-FAMILIES = ("primitive", "densifier")
+FAMILIES = ("primitive", "densifier", "compressor")
 """Sections whose settings depend on their ``kind``."""
 DERIVED = {"scene": frozenset({"seed", "allow_sfm", "on_message"})}
 """Fields that are not settings: filled in from elsewhere."""

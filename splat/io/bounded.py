@@ -73,7 +73,7 @@ def zip_member(path: Path, archive: zipfile.ZipFile, name: str, *, most: int) ->
     except KeyError as error:
         raise UserError(f"{path}: holds no {name!r}") from error
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{path}: {name!r} inside cannot be read ({error})") from error
+        raise UserError(f"{path}: {name!r} inside cannot be read ({' '.join(str(error).split())[:200]})") from error
     need(path, len(data) <= most, f"{name!r} inside is larger than {most:,} bytes")
     return data
 

@@ -12,8 +12,23 @@ import numpy as np
 import torch
 
 from splat.errors import UserError
+from splat.io.antimatter import looks_like_splat, read_splat, write_splat
+from splat.io.compressed_ply import looks_like_compressed_ply, read_compressed_ply, write_compressed_ply
+from splat.io.gltf import looks_like_glb, read_gltf, write_glb, write_glb_spz
+from splat.io.html import looks_like_html, write_html
+from splat.io.ksplat import looks_like_ksplat, read_ksplat
 from splat.io.native_file import read_native, write_native
+from splat.io.packed_file import looks_like_spack, read_spack, write_spack
 from splat.io.ply import read_ply, write_ply
+from splat.io.sog import (
+    looks_like_sog,
+    looks_like_sog_folder,
+    read_sog,
+    read_sog_folder,
+    write_sog,
+    write_sog_folder,
+)
+from splat.io.spz import looks_like_spz, read_spz, write_spz, write_spz2, write_spz4
 from splat.model.splat_model import SplatModel
 
 
@@ -75,19 +90,39 @@ FORMATS: dict[str, Format] = {
     for row in (
         Format("native", "the rows as trained", (".safetensors",),
                read_native, write_native, "exact", _looks_like_safetensors, "training"),
+        Format("spack", "our compressed file: small, and decodes alone", (".spack",),
+               read_spack, write_spack, "lossy", looks_like_spack, "training"),
+        Format("compressed-ply", "PlayCanvas', 16 bytes per splat and one per SH coefficient", (".compressed.ply",),
+               read_compressed_ply, write_compressed_ply, "lossy", looks_like_compressed_ply, "capture"),
         Format("ply", "Inria's layout, opened by every viewer", (".ply",),
                read_ply, write_ply, "exact", _looks_like_ply, "capture"),
+        Format("ksplat", "the viewer GaussianSplats3D's", (".ksplat",),
+               read_ksplat, None, "lossy", looks_like_ksplat, "capture"),
+        Format("spz", "Niantic's, small; version 3, which most readers take", (".spz",),
+               read_spz, write_spz, "lossy", looks_like_spz, "capture"),
+        Format("spz2", "SPZ version 2, for old readers: coarser rotations", (),
+               None, write_spz2, "lossy", looks_like_spz, "capture"),
+        Format("spz4", "SPZ version 4: smaller, fewer readers", (),
+               None, write_spz4, "lossy", looks_like_spz, "capture"),
+        Format("sog", "PlayCanvas', the smallest that web viewers read", (".sog",),
+               read_sog, write_sog, "lossy", looks_like_sog, "capture"),
+        Format("sog-folder", "the same as a folder with meta.json", ("meta.json",),
+               read_sog_folder, write_sog_folder, "lossy", looks_like_sog_folder, "capture"),
+        Format("glb", "binary glTF with KHR_gaussian_splatting", (".glb",),
+               read_gltf, write_glb, "exact", looks_like_glb, "capture"),
+        Format("glb-spz", "the same with SPZ inside, as CesiumJS reads it", (),
+               None, write_glb_spz, "lossy", looks_like_glb, "capture"),
+        Format("splat", "antimatter's 32 bytes per splat, no view-dependent colour", (".splat",),
+               read_splat, write_splat, "lossy", looks_like_splat, "capture"),
+        Format("html", "a page that shows the splats, its viewer inside; needs no network", (".html",),
+               None, write_html, "lossy", looks_like_html, "capture"),
     )
 }  # fmt: skip
 """In the order in which files are recognised: a format that is a special case of another stands before it."""
 
 # Recognised so that the error can say what the file is: (name, suffixes, first bytes).
 _UNSUPPORTED = (
-    ("SPZ", (".spz",), (b"NGSP",)),
-    ("SOG", (".sog",), ()),
-    ("glTF", (".glb", ".gltf"), (b"glTF",)),
-    (".splat", (".splat",), ()),
-    ("KSPLAT", (".ksplat",), ()),
+    ("glTF text", (".gltf",), ()),
     ("pickle checkpoint", (".pt", ".pth", ".ckpt"), ()),
 )
 

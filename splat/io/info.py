@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from splat.io.formats import model_file, read_model
+from splat.geometry.sh import C0
+from splat.io.format_names import stored_bytes
+from splat.io.formats import FORMATS, model_file, read_model, sniff
+from splat.io.selection import finite_rows
 from splat.model.filter2d import FILTERS_2D
 from splat.model.gaussian_family import GAUSSIAN_FIELDS
 from splat.model.primitive import FieldSpec, Primitive
@@ -20,6 +24,7 @@ OPACITY_CUT = 1 / 255  # fainter splats never pass the blending cut, so they are
 OVERSIZED_RATIO = 0.1  # of the diagonal of the 1-99 % box
 FLOATER_CELLS = 64  # at most so many cells along that diagonal; a floater has no company in the 27 cells around it
 FLOATER_NEIGHBOURS = 3
+BAND_STEP = 1 / 32  # the coarsest writer's distance between two SH coefficients: its zeros may be read as half of it
 _BARS = " ▁▂▃▄▅▆▇█"
 _BINS = 24
 
@@ -75,6 +80,15 @@ class FileInfo:
     """The same for fields with more numbers per splat: their shape."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings of the primitive that differ from their defaults."""
+    bits_per_splat: float = 0.0
+    sh_degree_used: int = 0
+    """Highest band with a coefficient that is not zero, or that differs between splats or coefficients."""
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Least and largest number: ``base colour`` (0 to 1 is displayed) and ``SH band 1`` to ``3``, coefficients."""
+    lost: tuple[str, ...] = ()
+    """What the file cannot have kept of the model it was made from, as far as it says."""
+    attributes: dict[str, int] = field(default_factory=dict)
+    """Bytes by attribute, where the format keeps them apart."""
 
     def to_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -88,27 +102,39 @@ class FileInfo:
         changed = ", ".join(f"{name} = {value}" for name, value in self.settings.items())
         lines = [
             ("file", self.path),
-            ("format", f"{self.format}, {self.size_bytes:,} bytes, {self.bytes_per_splat:.1f} per splat"),
-            ("splats", f"{self.splats:,} ({self.primitive}), SH degree {self.sh_degree}"),
+            ("format", f"{self.format}, {self._bytes_text(self.size_bytes)}"),
+            *((f"  {name}", self._bytes_text(count)) for name, count in self.attributes.items()),
+            ("splats", f"{self.splats:,} ({self.primitive}), SH degree {self.sh_degree}{self._bands_text()}"),
             ("anti-aliasing", filter2d + (", and the Mip 3D filter" if self.has_filter3d else "")),
             ("box", _box_text(self.box)),
             ("box 1-99 %", _box_text(self.box_98)),
             ("opacity", _histogram_text(self.opacity, "{:.2f}")),
             ("size, log10", _histogram_text(self.log10_scale, "{:.1f}")),
+            *((name, f"{low:.3g} to {high:.3g}") for name, (low, high) in self.ranges.items()),
             *((name, f"{shape} numbers per splat") for name, shape in shapes.items()),
             *((name, _histogram_text(values, "{:.2f}")) for name, values in self.own_fields.items()),
             *([("settings", changed)] if changed else []),
             ("looks wrong", self._wrong_text()),
             ("frame", self.frame + (f", up is {_vector(self.up_axis)}" if self.up_axis else "")),
             *((f"  {key}", str(value)) for key, value in sorted(self.provenance.items())),
+            *(("not kept", words) for words in self.lost),
             *(("warning", warning) for warning in self.warnings),
         ]
         return "\n".join(f"{name:<14} {value}" for name, value in lines)
 
+    def _bytes_text(self, count: int) -> str:
+        per_splat = f", {8 * count / self.splats:,.1f} bits per splat" if self.splats else ""
+        return f"{count:,} bytes{per_splat}"
+
+    def _bands_text(self) -> str:
+        if not self.splats or self.sh_degree_used == self.sh_degree:
+            return ""
+        return f", of which {self.sh_degree_used} is used: the bands above are zero"
+
     def _wrong_text(self) -> str:
         counts = {
             "floaters": self.floaters, "oversized": self.oversized,
-            "nearly invisible": self.nearly_invisible, "non-finite": self.non_finite,
+            "nearly invisible (never drawn)": self.nearly_invisible, "non-finite": self.non_finite,
         }  # fmt: skip
         return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing"
 
@@ -118,14 +144,14 @@ def describe(path: str | Path) -> FileInfo:
     file = model_file(path)
     loaded = read_model(file)
     model, header = loaded.model, loaded.header
-    size = file.stat().st_size
-    finite = _finite_rows(model)
+    row, size = sniff(file), stored_bytes(file)
+    finite = finite_rows(model).cpu()
     means, opacities, largest = _drawn_values(model, finite)
     low, high = (np.percentile(means, (1, 99), axis=0) if len(means) else np.zeros((2, 3))).astype(float)
     diagonal = float(np.linalg.norm(high - low))
     return FileInfo(
         path=str(file),
-        format="ply" if header["format"] == "ply" else "native",
+        format=row.name,
         size_bytes=size,
         splats=model.count,
         bytes_per_splat=size / max(model.count, 1),
@@ -141,13 +167,18 @@ def describe(path: str | Path) -> FileInfo:
         oversized=int((largest > OVERSIZED_RATIO * diagonal).sum()) if diagonal > 0 else 0,
         nearly_invisible=int((opacities < OPACITY_CUT).sum()),
         non_finite=int((~finite).sum()),
-        frame=_frame(header),
+        frame=_frame(header, row.frame),
         up_axis=header.get("up_axis"),
         provenance=dict(header.get("provenance") or {}),
         warnings=tuple(header["warnings"]),
         own_fields=_own_fields(model, finite),
         own_tables={spec.name: tuple(spec.shape) for spec in _own_specs(model) if spec.shape},
         settings=_changed_settings(model.primitive),
+        bits_per_splat=8 * size / max(model.count, 1),
+        sh_degree_used=_sh_degree_used(model, finite),
+        ranges=_ranges(model, finite),
+        lost=_lost(header, row.name),
+        attributes=_attributes(header),
     )
 
 
@@ -172,13 +203,6 @@ def _floater_cell(low: np.ndarray, high: np.ndarray, count: int) -> float:
     size = np.maximum(high - low, 0)
     spacing = float(np.prod(size) / max(count, 1)) ** (1 / 3)
     return max(float(np.linalg.norm(size)) / FLOATER_CELLS, spacing)
-
-
-def _finite_rows(model: SplatModel) -> torch.Tensor:  # [N] bool
-    finite = torch.ones(model.count, dtype=torch.bool)
-    for table in model.rows.values():
-        finite &= torch.isfinite(table.detach().cpu().reshape(model.count, math.prod(table.shape[1:]))).all(1)
-    return finite
 
 
 def _drawn_values(model: SplatModel, finite: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -220,6 +244,46 @@ def _changed_settings(primitive: Primitive) -> dict[str, Any]:
             if getattr(primitive, item.name) != getattr(usual, item.name)}  # fmt: skip
 
 
+def _bands(model: SplatModel, finite: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+    """Every band above the constant one, with its coefficients of the finite rows [n,2l+1,3]."""
+    rest = model.rows["sh_rest"].detach().cpu()[finite]
+    for band in range(1, model.sh_degree + 1):
+        yield band, rest[:, band * band - 1 : (band + 1) ** 2 - 1]
+
+
+def _sh_degree_used(model: SplatModel, finite: torch.Tensor) -> int:
+    used = [0]
+    for band, values in _bands(model, finite):
+        low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+        if low != high or abs(low) >= BAND_STEP:
+            used.append(band)
+    return max(used)
+
+
+def _ranges(model: SplatModel, finite: torch.Tensor) -> dict[str, tuple[float, float]]:
+    if not finite.any():
+        return {}
+    colors = 0.5 + C0 * model.rows["sh0"].detach().cpu()[finite]
+    ranges = {"base colour": colors} | {f"SH band {band}": values for band, values in _bands(model, finite)}
+    return {name: (float(values.min()), float(values.max())) for name, values in ranges.items()}
+
+
+def _attributes(header: dict[str, Any]) -> dict[str, int]:
+    """Whatever stands there: anybody may have written it."""
+    told = header.get("attributes")
+    return {name: size for name, size in told.items() if type(size) is int} if isinstance(told, dict) else {}
+
+
+def _lost(header: dict[str, Any], format_name: str) -> tuple[str, ...]:
+    lost = []
+    if FORMATS[format_name].fidelity == "lossy":
+        lost.append(f"numbers are rounded ({format_name} is a lossy format)")
+    origin = (header.get("provenance") or {}).get("Converted from")
+    if origin:
+        lost.append(f"these Gaussians stand for other splats: {origin}")
+    return tuple(lost)
+
+
 def _histogram(values: np.ndarray, low: float | None = None, high: float | None = None) -> Histogram:
     if not len(values):
         return Histogram(low or 0.0, high or 0.0, 0.0, (0,) * _BINS)
@@ -228,9 +292,9 @@ def _histogram(values: np.ndarray, low: float | None = None, high: float | None 
     return Histogram(low, high, float(np.median(values)), tuple(int(count) for count in counts))
 
 
-def _frame(header: dict[str, Any]) -> str:
+def _frame(header: dict[str, Any], frame: str) -> str:
     transform = header.get("world_from_input")
-    if header["format"] == "ply":
+    if frame == "capture":
         return "as written"
     if transform is None or np.allclose(transform, np.eye(4)):
         return "the capture's own"

@@ -1,9 +1,9 @@
 """``.spack``, the compressed file of our own: one container, and one codec per attribute.
 
 A file is the 8 bytes ``SPLATPK1``, the length of a JSON text (uint32, little-endian), that text, then the streams it
-lists, end to end. The text names the splats' count, SH degree, primitive with its settings, 2D filter and frame, and for
-every attribute (a field of the primitive) its codec, the codec's numbers and its streams. It decodes alone: no network
-to run per view, no other file.
+lists, end to end. The text names the splats' count, SH degree, primitive with its settings, 2D filter and frame, and
+for every attribute (a field of the primitive, or ``filter3d``) its codec, the codec's numbers and its streams. It
+decodes alone: no network to run per view, no other file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from typing import Any, Literal
 import numpy as np
 
 Coding = Literal["raw", "zstd", "webp"]
-"""How the bytes of a stream are squeezed: as they are; Zstandard; lossless WebP (arrays [H,W,3|4] of uint8)."""
+"""How the bytes of a stream are squeezed: as they are; Zstandard; lossless WebP.
+
+WebP takes arrays [R,...] of uint8 or uint16. Row r is pixel r, from the top left, of pictures ``picture_width(R)`` wide
+(a square grid of splats stays what it is); the last row fills up the last line. The bytes of a row go three by three
+into RGB pictures, the low byte of uint16 before the high one."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,12 +60,12 @@ def plain_of(model: SplatModel) -> PlainSplats:
     table = {name: tensor.cpu().float().numpy() for name, tensor in gaussians.items()}
     quats = table["quats"].astype(np.float64)
     lengths = np.linalg.norm(quats, axis=1, keepdims=True)
-    quats = np.where(lengths > 0, quats / np.where(lengths > 0, lengths, 1), (1.0, 0.0, 0.0, 0.0))
+    quats = np.where(lengths == 0, (1.0, 0.0, 0.0, 0.0), quats / np.where(lengths == 0, 1, lengths))
     count = len(quats)
     plain = PlainSplats(
         means=table["means"], quats=quats.astype(np.float32), log_scales=table["log_scales"],
         opacities=sigmoid(gaussians["logit_opacities"].cpu().float()).numpy().reshape(count),
-        sh0=table["sh0"].reshape(count, 3), sh_rest=table["sh_rest"].reshape(count, -1, 3),
+        sh0=table["sh0"].reshape(count, 3), sh_rest=table["sh_rest"].reshape(count, (model.sh_degree + 1) ** 2 - 1, 3),
         sh_degree=model.sh_degree, antialiased=FILTERS_2D[model.filter2d].render_mode == "mip",
     )  # fmt: skip
     finite = _finite(plain)
@@ -98,7 +98,7 @@ def model_of(plain: PlainSplats, path: Path, **facts: Any) -> tuple[SplatModel, 
         "means": plain.means, "quats": plain.quats, "log_scales": plain.log_scales, "logit_opacities": logits,
         "sh0": plain.sh0, "sh_rest": plain.sh_rest,
     }  # fmt: skip
-    rows = {name: torch.from_numpy(np.ascontiguousarray(values, np.float32)) for name, values in arrays.items()}
+    rows = {name: torch.from_numpy(np.array(values, np.float32, order="C")) for name, values in arrays.items()}
     filter2d = facts.pop("filter2d", "aa" if plain.antialiased else "classic")
     model = SplatModel(PRIMITIVES["gaussian"](), rows, plain.sh_degree, filter2d)
     header = {"primitive": "gaussian", "sh_degree": plain.sh_degree, "filter2d": filter2d, "provenance": {}}

@@ -143,8 +143,7 @@ def check_columns(path: Path, names: list[str]) -> int:
     """SH degree of the columns; a ``UserError`` that says what is missing when they are no splats."""
     if "packed_position" in names:
         raise UserError(
-            f"{path}: a PlayCanvas compressed PLY, not supported yet; "
-            "convert it first: npx @playcanvas/splat-transform in.compressed.ply out.ply"
+            f"{path}: packed columns like those of a PlayCanvas compressed PLY, but without its element 'chunk'"
         )
     missing = [name for name in _REQUIRED if name not in names]
     if missing == ["scale_2"]:

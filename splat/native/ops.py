@@ -8,13 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from splat.native.backend import backend_of
+from splat.native.backend import DTYPES, backend_of
 from splat.native.library import cpu_library
 
 MAX_NEIGHBOURS = 16
 """kMaxNeighbours of cuda/cpu/knn.cpp."""
 MORTON_BITS = 21
 """Bits per axis of a Morton code, as in cuda/gpu/morton.cu."""
+MAX_GRID_CHANNELS = 1024
+"""Of splat_cpu_grid_sort."""
 
 
 def info() -> dict[str, str | int]:
@@ -171,3 +173,39 @@ def photometric(
     backend.check(status, "photometric")
     total, l1, ssim = found.unbind()
     return total, l1, ssim
+
+
+def grid_sort(
+    features: Tensor, height: int, width: int, *, seed: int, first_radius: float, last_radius: float = 1.0,
+    shrink: float = 0.95, stop_gain: float = 1e-4, least_turns: int = 4, most_turns: int = 64, rounds: int = 4,
+) -> tuple[Tensor, tuple[float, float]]:  # fmt: skip
+    """Order in which neighbours on an ``height x width`` grid (circular in x) have like ``features [H*W,C]``, and the
+    sums of squared distances to the blurred grid before and after.
+
+    ``order[y*W+x]`` is the row to put into cell (x, y). What the numbers mean is in ``splat.h``. On the CPU, wherever
+    ``features`` are; ``order`` comes back to their device.
+
+    Raises:
+        ValueError: for another shape or dtype, numbers that are not finite, or settings out of range.
+    """
+    if features.ndim != 2 or features.shape[0] != height * width or not 1 <= features.shape[1] <= MAX_GRID_CHANNELS:
+        raise ValueError(f"features must be [{height}*{width},1..{MAX_GRID_CHANNELS}], got {tuple(features.shape)}")
+    if not (1 <= last_radius and first_radius <= 1e6 and 0 < shrink < 1 and rounds >= 1 and least_turns >= 0):
+        raise ValueError("a radius below 1 or above 1e6, a shrink not in (0,1), or less than one round")
+    if not torch.isfinite(features).all():
+        raise ValueError("features must be finite")
+    table = features.detach().cpu().contiguous()
+    if table.dtype not in DTYPES:
+        raise ValueError(f"features are {table.dtype}, must be one of {sorted(map(str, DTYPES))}")
+    native = cpu_library()
+    order, distances = torch.empty(height * width, dtype=torch.int32), native.ffi.new("double[2]")
+    grid = native.ffi.new("splat_grid *", {
+        "features": native.ffi.cast("void *", table.data_ptr()), "height": height, "width": width,
+        "channels": table.shape[1], "dtype": DTYPES[table.dtype], "seed": seed % 2**64, "first_radius": first_radius,
+        "last_radius": last_radius, "shrink": shrink, "stop_gain": stop_gain, "least_turns": least_turns,
+        "most_turns": most_turns, "rounds": rounds,
+    })  # fmt: skip
+    status = native.lib.splat_cpu_grid_sort(grid, native.ffi.cast("int32_t *", order.data_ptr()), distances)
+    if status != 0:
+        raise RuntimeError(f"native grid sort: status {status}")
+    return order.long().to(features.device), (distances[0], distances[1])

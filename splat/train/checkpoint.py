@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from splat.compress.protocol import CompressState
 from splat.densify.protocol import DensifyState
 from splat.errors import UserError
 from splat.io.tensors import load_tensors, save_tensors
@@ -43,6 +44,13 @@ class Checkpoint:
     scalars: dict[str, float]
     view_mse: list[float | None] | None = None
     """As ``TrainState`` has it; None for NaN."""
+    compress: dict[str, Tensor] = field(default_factory=dict)
+    """As ``CompressState.tensors`` names them; none in files from before there were compressors."""
+    compress_grads: dict[str, Tensor] = field(default_factory=dict)
+    """By the same names, like ``grads``."""
+    compress_scalars: dict[str, float] = field(default_factory=dict)
+    learnable: frozenset[str] = frozenset()
+    """Which of ``compress`` require gradients."""
 
     @property
     def count(self) -> int:
@@ -52,8 +60,11 @@ class Checkpoint:
 def write_checkpoint(run_dir: Path, state: TrainState, config_toml: str) -> Path:
     """Write ``checkpoints/step_N.safetensors``; returns its path."""
     pending = {name: table.grad for name, table in state.model.rows.items() if table.grad is not None}
+    compress = state.compress.tensors()
+    waiting = {name: table.grad for name, table in compress.items() if table.grad is not None}
     groups = {
-        "rows": state.model.rows, "adam": state.adam.state_tensors(), "tables": state.densify.tables, "grads": pending
+        "rows": state.model.rows, "adam": state.adam.state_tensors(), "tables": state.densify.tables, "grads": pending,
+        "compress": compress, "compress_grads": waiting,
     }  # fmt: skip
     tensors = {f"{group}.{name}": table for group, tables in groups.items() for name, table in tables.items()}
     if state.model.filter3d is not None:
@@ -61,7 +72,9 @@ def write_checkpoint(run_dir: Path, state: TrainState, config_toml: str) -> Path
     header = {
         "format": FORMAT, "version": VERSION, "step": state.step, "views_taken": state.views_taken,
         "views_pending": state.views_pending, "elapsed_secs": state.elapsed_secs, "config": config_toml,
-        "scalars": dict(state.densify.scalars), **state.model.metadata(),
+        "scalars": dict(state.densify.scalars), "compress_scalars": dict(state.compress.scalars),
+        "learnable": sorted(name for name, table in compress.items() if table.requires_grad),
+        **state.model.metadata(),
     }  # fmt: skip
     if state.view_mse is not None:  # the shortest text that reads back as the same bits
         header["view_mse"] = [None if math.isnan(value) else value for value in state.view_mse.tolist()]
@@ -79,7 +92,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise UserError(
             f"{path}: written by a newer splat (format {header['version']}, this one reads up to {VERSION})"
         )
-    groups: dict[str, dict[str, Tensor]] = {"rows": {}, "adam": {}, "tables": {}, "grads": {}}
+    names = ("rows", "adam", "tables", "grads", "compress", "compress_grads")
+    groups: dict[str, dict[str, Tensor]] = {name: {} for name in names}
     filter3d = tensors.pop("filter3d", None)
     for name, table in tensors.items():
         group, _, rest = name.partition(".")
@@ -91,7 +105,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(
         Path(path), header["step"], header["views_taken"], header["views_pending"], header["elapsed_secs"],
         header["config"], groups["rows"], filter3d, groups["adam"], groups["tables"], groups["grads"],
-        header["scalars"], header.get("view_mse"),
+        header["scalars"], header.get("view_mse"), groups["compress"], groups["compress_grads"],
+        header.get("compress_scalars", {}), frozenset(header.get("learnable", ())),
     )  # fmt: skip
 
 
@@ -110,12 +125,24 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     state.adam.load_state_tensors({name: table.to(device) for name, table in checkpoint.adam.items()})
     tables = {name: table.to(device) for name, table in checkpoint.tables.items()}
     state.densify = DensifyState(tables, dict(checkpoint.scalars))
+    state.compress = restored_compress(checkpoint, device)
     state.step, state.views_taken = checkpoint.step, checkpoint.views_taken
     state.views_pending = checkpoint.views_pending
     state.elapsed_secs = checkpoint.elapsed_secs
     if checkpoint.view_mse is not None:
         errors = [math.nan if value is None else value for value in checkpoint.view_mse]
         state.view_mse = torch.tensor(errors, dtype=torch.float64, device=device)
+
+
+def restored_compress(checkpoint: Checkpoint, device: torch.device) -> CompressState:
+    """The compressor's state as the checkpoint holds it, gradients that wait included."""
+    moved = {name: table.to(device) for name, table in checkpoint.compress.items()}
+    state = CompressState.of_tensors(moved, checkpoint.compress_scalars)
+    for name, table in state.tensors().items():
+        table.requires_grad_(name in checkpoint.learnable)
+        if name in checkpoint.compress_grads:
+            table.grad = checkpoint.compress_grads[name].to(device)
+    return state
 
 
 def checkpoint_paths(run_dir: Path) -> list[Path]:

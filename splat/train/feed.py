@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from splat.densify.protocol import Densifier, StepPlan
 from splat.geometry.rng import keyed_generator
 from splat.losses.frequency import DetailWeights
+from splat.model.render_inputs import RenderInputs
 from splat.render.types import Rasterizer, RenderOptions
 from splat.train.frames import FrameSource, View
 from splat.train.order import ViewOrder
@@ -70,12 +72,15 @@ class ViewFeed:
         full_size = (whole.camera.width, whole.camera.height) == (camera.width, camera.height)
         return Shot(view, options, self._l1_weights(step, whole, plan.stride, offset), full_size)
 
-    def probe(self, state: TrainState, step: int, plan: StepPlan, rasterizer: Rasterizer) -> ViewProbe:
-        """Looks at training views as this step would draw them, but for the stride."""
+    def probe(
+        self, state: TrainState, step: int, plan: StepPlan, rasterizer: Rasterizer,
+        inputs: Callable[[], RenderInputs] | None = None,
+    ) -> ViewProbe:  # fmt: skip
+        """Looks at training views as this step would draw them, but for the stride; ``inputs`` gives what it draws."""
         options = RenderOptions(sh_degree=self._sh_degree(state, step), filter2d=self._settings.filter2d)
         return ViewProbe(
             state.model, self.frames, rasterizer, options, self.scale(step, plan),
-            self._settings.background or (0.0, 0.0, 0.0),
+            self._settings.background or (0.0, 0.0, 0.0), inputs,
         )  # fmt: skip
 
     def scale(self, step: int, plan: StepPlan) -> float:

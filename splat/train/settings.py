@@ -46,9 +46,16 @@ class LoopSettings:
     """Steps after which held-out views are measured; the last step always is."""
     max_secs: float | None = None
     """Wall time after which the run ends cleanly; earlier parts of a resumed run count."""
-
+    lr_scale: float = 1.0
+    """Factor on all learning rates but those of opacities."""
+    lr_start: float = 0.0
+    """Part of the learning rates' way that is gone before the first step; 1 = the last rates throughout."""
     target_psnr: float | None = None
     """Ends the run cleanly once the last visits of all training views reach this mean, dB."""
+
+    def rate_step(self, step: int) -> float:
+        """Where ``step`` stands on the way of the learning rates, 0 to ``steps``."""
+        return self.lr_start * self.steps + (1 - self.lr_start) * step
 
     def sh_degree_at(self, step: int) -> int:
         """Highest SH band in use at ``step``: one more every ``sh_every`` steps (Kerbl et al. 2023, section 7.1)."""

@@ -141,11 +141,14 @@ class ExportSink:
 
 
 class MailboxSink:
-    """Serves whoever asked for the model: a copy, so that the reader owns it."""
+    """Serves whoever asked for the model: a copy, so that the reader owns it.
 
-    def __init__(self, mailbox: Mailbox[SplatModel]) -> None:
-        self._mailbox = mailbox
+    ``shown`` makes of the state what is to be seen; None = the model as it is.
+    """
+
+    def __init__(self, mailbox: Mailbox[SplatModel], shown: Callable[[TrainState], SplatModel] | None = None) -> None:
+        self._mailbox, self._shown = mailbox, shown or (lambda state: state.model)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started | Stepped | Paused | Finished) and self._mailbox.wanted:
-            self._mailbox.put(event.state.model.detached())
+            self._mailbox.put(self._shown(event.state).detached())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from splat.compress.protocol import CompressState
 from splat.densify.protocol import DensifyState
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
@@ -29,18 +31,29 @@ class TrainState:
     """Wall time of the run without pauses, all its parts together."""
     view_mse: Tensor | None = None  # [V] float64
     """Mean squared error of the last visit of every training view, NaN before the first; None where no target asks."""
+    compress: CompressState = field(default_factory=CompressState)
+
+    def learnables(self) -> list[Tensor]:
+        """Every table that a backward pass may leave a gradient in."""
+        return [*self.model.rows.values(), *self.compress.rows.values(), *self.compress.parameters.values()]
 
     def apply(self, edit: RowEdit) -> None:
         """The same row edit to every table that has a row per splat; to none of them if memory runs out on the way."""
         edit.check_count(self.model.count)
-        moments, tables = self.adam.edited(edit), self.densify.edited(edit)
-        grads = {name: edit.apply_to_moments(table.grad, name)
-                 for name, table in self.model.rows.items() if table.grad is not None}  # fmt: skip
+        moments, tables, compress = self.adam.edited(edit), self.densify.edited(edit), self.compress.edited(edit)
+        grads, own_grads = _edited_grads(edit, self.model.rows), _edited_grads(edit, self.compress.rows)
         self.model.apply(edit)
-        for name, grad in grads.items():  # of views that wait for an optimizer step
-            self.model.rows[name].grad = grad
         self.adam.take(moments)
         self.densify.tables = tables
+        self.compress.take(compress)
+        for rows, waiting in ((self.model.rows, grads), (self.compress.rows, own_grads)):
+            for name, grad in waiting.items():
+                rows[name].grad = grad
+
+
+def _edited_grads(edit: RowEdit, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gradients of views that wait for an optimizer step, moved as the edit moves their rows."""
+    return {name: edit.apply_to_moments(table.grad, name) for name, table in rows.items() if table.grad is not None}
 
 
 def check_edit(edit: RowEdit, model: SplatModel) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from splat.compress.none import NoCompression
+from splat.compress.protocol import Compressor
 from splat.densify.protocol import Densifier, RefineContext, StepPlan
 from splat.geometry.rng import keyed_generator
 from splat.live.commands import Command, CommandQueue, Edit, Pause, Resume, Save, Stop
@@ -55,11 +57,13 @@ class Trainer:
         context: RefineContext,
         rasterizer: Rasterizer,
         frames: FrameSource,
+        compressor: Compressor | None = None,
         evaluate: Callable[[TrainState], Any] | None = None,
         commands: CommandQueue | None = None,
     ) -> None:
         self.state, self.settings = state, settings
         self._densifier, self._context, self._rasterizer = densifier, context, rasterizer
+        self._compressor = compressor or NoCompression()
         self._evaluate = evaluate
         self._commands = commands or CommandQueue()
         self._feed = ViewFeed(frames, settings, densifier, state.model.device)
@@ -123,7 +127,7 @@ class Trainer:
         """One view; when memory runs out, again with less, after ``done`` views of this step."""
         state, taken = self.state, self.state.views_taken
         for attempt in range(MOST_TRIES + 1):
-            without = [table for table in state.model.rows.values() if table.grad is None]
+            without = [table for table in state.learnables() if table.grad is None]
             try:
                 return self._view_backward(step, plan, rates, losses, watch)
             except (MemoryError, RuntimeError) as error:  # the traceback holds tensors: let it go before the next try
@@ -144,7 +148,7 @@ class Trainer:
         free_caches(state.model.device)
         yield Warned(state, eased.text)
         if attempt > 0 and 0 < eased.limit < count:
-            for table in state.model.rows.values():
+            for table in state.learnables():
                 table.grad = None
             yield self._apply(faintest_dropped(state.model, eased.limit))
             state.views_pending = -done  # gradients of earlier views went, for the room they take
@@ -156,7 +160,7 @@ class Trainer:
         try:
             for edit in self._edits_due(step, plan):
                 events.append(self._apply(edit))
-            if events and state.model.device.type == "cuda":
+            if events and state.model.device.type == "cuda" and not self._compressor.sorts:
                 self._sort_rows()
             return events
         except (MemoryError, RuntimeError) as error:
@@ -168,12 +172,13 @@ class Trainer:
         return [*events, Warned(state, eased.text)]
 
     def _edits_due(self, step: int, plan: StepPlan) -> Iterator[RowEdit]:
-        """The primitive's, then the densifier's on the rows as those left them."""
+        """The primitive's, then the densifier's on the rows as those left them, then the compressor's."""
         state = self.state
         yield from state.model.primitive.upkeep(state.model.rows, step)
-        probe = self._feed.probe(state, step, plan, self._rasterizer)
+        probe = self._feed.probe(state, step, plan, self._rasterizer, lambda: self._drawn(step))
         context = replace(self._context, probe=probe, cameras=self._feed.frames.cameras)
         yield from self._densifier.refine(state.densify, step, state.model, context)
+        yield from self._compressor.edits(state.compress, step, state.model, seed=self.settings.seed)
 
     def _sort_rows(self) -> None:
         """Neighbours in space become neighbours in memory: a GPU then reads less for the same picture."""
@@ -189,8 +194,8 @@ class Trainer:
             shot = self._feed.next(state, step, plan)
             view = shot.view
         with watch.stage("render"):
-            inputs = state.model.render_inputs()
-            update = self._update_in_place(inputs, plan, rates)
+            inputs = self._drawn(step)
+            update = self._update_in_place(inputs, step, plan, rates)
             camera = CameraBatch.of(view.camera, device=state.model.device)
             output = self._rasterizer.render(inputs, camera, shot.options, update=update)
         with watch.stage("loss"):
@@ -216,7 +221,15 @@ class Trainer:
                 view=view.index, loss=total,
             )  # fmt: skip
 
-    def _update_in_place(self, inputs: RenderInputs, plan: StepPlan, rates: dict[str, float]) -> RowUpdate | None:
+    def _drawn(self, step: int) -> RenderInputs:
+        """What stands for the rows at ``step``: the rows themselves, or what the compressor makes of them."""
+        model = self.state.model
+        rows = self._compressor.drawn(self.state.compress, step, model.rows)
+        return model.primitive.render_inputs(rows, filter3d=model.filter3d)
+
+    def _update_in_place(
+        self, inputs: RenderInputs, step: int, plan: StepPlan, rates: dict[str, float]
+    ) -> RowUpdate | None:
         """The optimizer step for the backward pass to take, where it comes to the same: the rasterizer can, the rows
         are drawn as they are, and nothing but this one view adds to their gradients."""
         state, rows = self.state, self.state.model.rows
@@ -226,24 +239,26 @@ class Trainer:
             return None
         if not self._rasterizer.can_update(inputs):
             return None
-        self._regularized = self._regularizer() is not None
+        self._regularized = self._regularizer(step) is not None
         return None if self._regularized else state.adam.planned(rates)
 
     def _update(self, step: int, plan: StepPlan, rates: dict[str, float]) -> None:
-        """Average over views, add what the plug-ins ask for, one Adam step, then the densifier's noise."""
+        """Average over views, add what the plug-ins ask for, one Adam step, the compressor's own, the densifier's
+        noise."""
         state, model = self.state, self.state.model
         state.views_pending += plan.views
         if not plan.optimize:
             return
         if state.views_pending > 1:
-            for table in model.rows.values():
+            for table in state.learnables():
                 if table.grad is not None:
                     table.grad /= state.views_pending
         state.views_pending = 0
-        regularizer = self._regularizer()
+        regularizer = self._regularizer(step)
         if regularizer is not None:
             regularizer.backward()
         state.adam.step(model, rates)
+        self._compressor.update(state.compress, step)
         generator = keyed_generator(self.settings.seed, "perturb", step, model.device)
         noise = self._densifier.perturb(
             state.densify, step, model, lr_means=rates.get("means", 0.0), generator=generator
@@ -254,13 +269,16 @@ class Trainer:
 
     def _rates(self, step: int, plan: StepPlan) -> dict[str, float]:
         """Learning rates of this step, by row field."""
-        rates = learning_rates(self._specs, step, self.settings.steps, self._context.extent_world)
+        rates = learning_rates(
+            self._specs, self.settings.rate_step(step), self.settings.steps, self._context.extent_world,
+            self.settings.lr_scale,
+        )  # fmt: skip
         return rates if plan.lr_scale == 1 else {name: rate * plan.lr_scale for name, rate in rates.items()}
 
-    def _regularizer(self) -> Tensor | None:
-        """What the densifier and the primitive add to the loss."""
-        model = self.state.model
-        asked = self._densifier.regularizer(model), model.primitive.regularizer(model.rows)
+    def _regularizer(self, step: int) -> Tensor | None:
+        """What the plug-ins add to the loss."""
+        model, own = self.state.model, self._compressor.regularizer(self.state.compress, step, self.state.model)
+        asked = self._densifier.regularizer(model), model.primitive.regularizer(model.rows), own
         terms = [term for term in asked if term is not None]
         return torch.stack(terms).sum() if len(terms) > 1 else terms[0] if terms else None
 

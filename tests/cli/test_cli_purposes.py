@@ -11,7 +11,7 @@ from splat.config.presets import preset_names
 from splat.model.filter2d import FILTERS_2D
 
 
-@pytest.mark.parametrize("family", ["primitive", "densifier"])
+@pytest.mark.parametrize("family", ["primitive", "densifier", "compressor"])
 def test_every_class_of_the_table_has_its_own_line(family):
     lines = purposes(family)
     classes = family_table(family)

@@ -79,7 +79,7 @@ def test_every_primitive_fits_the_small_presets(preset, kind):
     layers = [(preset, read_preset(preset)), ("flags", {"primitive": {"kind": kind}})]
     config = build_config(layers)
     check_parts(config)
-    assert (config.primitive.kind, config.densifier.kind, config.primitive.init_opacity) == (kind, "mcmc", 0.5)
+    assert (config.primitive.kind, config.densifier.kind, config.primitive.init_opacity) == (kind, "budget", 0.5)
     assert effective(config) == config
     assert build_config([("text", parse_toml(config_text(config), "text"))]) == config
 
@@ -172,8 +172,8 @@ def test_no_stretched_step_becomes_zero_and_zero_stays_off():
 
 def test_differences_name_what_changed_and_nothing_else():
     base = preset_config("cpu")
-    changed = replace(base, steps=5, capture="/somewhere", densifier=replace(base.densifier, growth=2.0))
-    assert differences(changed, base) == {"steps": (5, base.steps), "densifier.growth": (2.0, base.densifier.growth)}
+    changed = replace(base, steps=5, capture="/somewhere", densifier=replace(base.densifier, cap=7))
+    assert differences(changed, base) == {"steps": (5, base.steps), "densifier.cap": (7, base.densifier.cap)}
     assert differences(base, base) == {}
 
 

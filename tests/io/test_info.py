@@ -11,7 +11,8 @@ import torch
 from gaussians import model_of, random_model, shared_file
 from test_cameras_json import similarity
 
-from splat.io.formats import write_model
+from splat.io.format_names import file_name
+from splat.io.formats import FORMATS, write_model
 from splat.io.info import Histogram, count_floaters, describe
 
 
@@ -91,6 +92,51 @@ def test_floaters_agree_with_counting_every_pair():
     cells = np.floor((means - means.min(0)) / cell)
     near = (np.abs(cells[:, None] - cells[None]) <= 1).all(-1).sum(1) - 1
     assert count_floaters(means, cell) == (near < 3).sum() > 0
+
+
+def test_bands_that_are_zero_are_not_used(tmp_path):
+    model = random_model(30)
+    model.rows["sh_rest"][:, 3:] = 0
+    model.rows["sh_rest"][4, 2, 1] = 2.5
+    write_model(model, tmp_path / "m.ply")
+    info = describe(tmp_path / "m.ply")
+    assert (info.sh_degree, info.sh_degree_used) == (3, 1) and "of which 1 is used" in info.text()
+    assert info.ranges["SH band 1"][1] == 2.5 and info.ranges["SH band 3"] == (0, 0)
+    model.rows["sh_rest"][:, 8:] = 1 / 64  # how a format that holds no zero reads one
+    write_model(model, tmp_path / "m.ply")
+    assert describe(tmp_path / "m.ply").sh_degree_used == 1
+    model.rows["sh_rest"][3, 9, 0] = 0
+    write_model(model, tmp_path / "m.ply")
+    info = describe(tmp_path / "m.ply")
+    assert info.sh_degree_used == 3 and "is used" not in info.text()
+
+
+@pytest.mark.parametrize("name", [name for name, row in FORMATS.items() if row.read and row.write])
+def test_every_format_is_described(tmp_path, name):
+    path = tmp_path / file_name("m", name)
+    write_model(random_model(60), path, format=name, header={"up_axis": [0, 1, 0]})
+    info = describe(path.parent if name == "sog-folder" else path)
+    assert (info.format, info.splats, info.primitive) == (name, 60, "gaussian")
+    stored = sum(file.stat().st_size for file in path.parent.iterdir())
+    assert info.size_bytes == stored and info.bits_per_splat == pytest.approx(8 * stored / 60)
+    assert bool(info.lost) == (FORMATS[name].fidelity == "lossy") == ("not kept" in info.text())
+    assert (info.frame == "as written") == (FORMATS[name].frame == "capture")
+    assert f"{stored:,} bytes, {8 * stored / 60:,.1f} bits per splat" in info.text()
+
+
+def test_what_other_splats_became_is_told(tmp_path):
+    write_model(model_of("gef"), tmp_path / "m.ply")
+    assert describe(tmp_path / "m.ply").lost == ("these Gaussians stand for other splats: gef (lossy)",)
+
+
+def test_bytes_by_attribute_are_told_where_a_format_keeps_them_apart(tmp_path):
+    header = {"attributes": {"means": 1200, "quats": 300}}
+    write_model(random_model(40), tmp_path / "m.safetensors", header=header)
+    info = describe(tmp_path / "m.safetensors")
+    assert info.attributes == header["attributes"] and "1,200 bytes, 240.0 bits per splat" in info.text()
+    for nonsense in ([3], {"means": "many"}, 7):
+        write_model(random_model(40), tmp_path / "m.safetensors", header={"attributes": nonsense})
+        assert describe(tmp_path / "m.safetensors").attributes == {}
 
 
 def test_a_sparkline_shows_every_bin():

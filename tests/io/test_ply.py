@@ -167,7 +167,7 @@ def test_rows_that_cannot_be_drawn_are_counted_and_left_out(tmp_path):
         ([n for n in column_names(0) if n != "scale_2"], "2DGS"),
         ([*column_names(0), *(f"f_rest_{i}" for i in range(10))], "10 f_rest columns"),
         ([*column_names(0), *(f"f_rest_{i}" for i in range(1, 10))], "9 f_rest columns"),
-        ([*column_names(0), "packed_position"], "compressed PLY, not supported yet"),
+        ([*column_names(0), "packed_position"], "without its element 'chunk'"),
     ],
 )
 def test_what_is_no_splat_file_is_refused_with_the_reason(tmp_path, names, words):
@@ -246,11 +246,6 @@ def test_a_real_model_with_unusual_columns_survives_our_own_writer(tmp_path):
     write_ply(model, tmp_path / "m.ply")
     back, _ = read_ply(tmp_path / "m.ply")
     assert all(torch.equal(back.rows[name], model.rows[name]) for name in model.rows)
-
-
-def test_a_compressed_ply_is_named():
-    with pytest.raises(UserError, match="compressed PLY, not supported yet"):
-        read_ply(shared_file("splats/playcanvas/biker.compressed.ply"))
 
 
 def test_gsply_reads_the_same_numbers(tmp_path):

@@ -21,3 +21,10 @@ def test_the_other_rates_are_constant():
 def test_progress_is_relative():
     assert learning_rates(SPECS, 30, 100, 1.0) == learning_rates(SPECS, 300, 1000, 1.0)
     assert learning_rates(SPECS, 0, 0, 1.0)["means"] == pytest.approx(1.6e-6)
+
+
+def test_a_factor_moves_all_rates_but_those_of_opacities():
+    plain, doubled = (learning_rates(SPECS, 3, 10, 2.0, scale) for scale in (1.0, 2.0))
+    still = {name for name in plain if doubled[name] == plain[name]}
+    assert still == {"logit_opacities"}
+    assert {doubled[name] / plain[name] for name in plain if name not in still} == {2.0}

@@ -50,11 +50,14 @@ def test_several_views_per_step_count_like_as_many_steps_bit_for_bit(gradient):
                            views.densify.tables["grad_sum"])  # fmt: skip
 
 
-def test_the_learning_rate_is_scaled():
-    full, half = (make_trainer(densifier=Slower(factor=factor)) for factor in (1.0, 0.5))
-    rates = [[e.lr_means for e in trainer.run() if isinstance(e, Stepped)] for trainer in (full, half)]
+def test_the_learning_rate_is_scaled_by_the_plan_and_by_the_settings():
+    full, half, doubled = (
+        make_trainer(densifier=Slower(factor=factor), lr_scale=scale) for factor, scale in ((1, 1), (0.5, 1), (0.5, 2))
+    )
+    rates = [[e.lr_means for e in trainer.run() if isinstance(e, Stepped)] for trainer in (full, half, doubled)]
     assert np.allclose(np.array(rates[1]), 0.5 * np.array(rates[0])) and rates[0][0] > 0
     assert not torch.equal(full.state.model.rows["sh0"], half.state.model.rows["sh0"])
+    assert rates[2] == rates[0] and rates[0] != rates[1]
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,25 @@ from pathlib import Path
 
 from splat.cli.parsing import Parser, UsageError
 
-HELP = """
+_PAGE = """
 usage: splat info RUN|FILE [--json FILE]
 
-Says what is in a model file (native or PLY) or in a run's model: format, splats, box, histograms, what looks wrong.
+Says what is in a model file, a folder of one or a run's model: format, bits per splat, splats, box, histograms, what
+looks wrong (floaters, oversized, never drawn), SH bands that are used, frame and up axis, what was not kept. It reads
+{formats}
 
   --json FILE        write the same as JSON; '-' prints it instead of the page
 """
+
+
+def __getattr__(name: str) -> str:
+    """``HELP``, put together when it is asked for: it reads the table of formats."""
+    if name == "HELP":
+        from splat.cli.format_help import readable_formats
+        from splat.cli.purposes import table
+
+        return _PAGE.format(formats=table(readable_formats(), indent=2))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def run(argv: Sequence[str]) -> int:

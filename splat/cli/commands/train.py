@@ -24,12 +24,17 @@ what to train
   --max-splats N         never more splats than this
   --max-minutes M        finish cleanly after this time, with evaluation and export
   --target-psnr X        finish cleanly when the training views' last visits reach X dB on average
-  --target-mb X          never more splats than fit into a model.safetensors of X MB
+  --target-mb X          never more splats than fit into a model.safetensors of X MB; a compressor that can aim at a
+                         size makes its own file of it
   --sh-degree D          0 to 3                          --seed S           one seed, one result, bit for bit
   --primitive KIND       what one splat is
 {primitives}
   --densifier KIND       when and where splats appear and vanish
 {densifiers}
+  --compressor KIND      how small the trained model becomes; what is shown and written is what the small file holds
+{compressors}
+  --start-from MODEL     begin with the splats of a model file or run, not with the capture's points; all SH bands at
+                         once. Usually with --densifier none, and --set optim.lr-start=1 for the last learning rates
   --filter2d F           how splats meet the area of a pixel
 {filters}
 the capture
@@ -46,6 +51,7 @@ the run
   --config FILE          start from a config.toml, such as another run's
   --dry-run              say what would be trained and the memory it needs, draw the first picture, stop
   --no-viewer            accepted; this version has no viewer to switch off
+  --export F[,F...]      formats written at the end beside model.safetensors and the PLY; splat export --help lists them
   -q, --quiet            only errors
 every setting
   --help-all             lists all settings with their values under the preset
@@ -73,6 +79,7 @@ def help_page() -> str:
         presets=table({"--preset NAME": presets}, indent=2, width=21),
         primitives=table(purposes("primitive")),
         densifiers=table(purposes("densifier")),
+        compressors=table(purposes("compressor")),
         filters=table({name: row.purpose for name, row in FILTERS_2D.items()}),
     )
 
@@ -87,6 +94,8 @@ SETTING_FLAGS: dict[str, tuple[str, ...]] = {
     "target_mb": ("--target-mb",),
     "densifier.kind": ("--densifier", "--strategy"),
     "primitive.kind": ("--primitive",),
+    "compressor.kind": ("--compressor",),
+    "start_from": ("--start-from",),
     "scene.downscale": ("--downscale", "-r", "--resolution", "--data-factor", "--downscale-factor"),
     "scene.max_size": ("--max-size", "--max-resolution", "--max-width"),
     "scene.images": ("--images", "--images-path", "--colmap-image-path"),
@@ -97,6 +106,7 @@ SETTING_FLAGS: dict[str, tuple[str, ...]] = {
     "render.device": ("--device",),
     "render.threads": ("--threads",),
     "render.rasterizer": ("--rasterizer",),
+    "output.export": ("--export",),
     "output.eval_at": ("--eval-at", "--test-iterations", "--eval-steps"),
     "output.export_at": ("--export-at", "--save-iterations", "--save-steps"),
 }
@@ -154,6 +164,8 @@ def _parser() -> Parser:
 def _settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """Settings given as flags, by dotted name, still as text."""
     settings = {name[4:]: value for name, value in vars(args).items() if name.startswith("set:") and value is not None}
+    if settings.get("start_from"):
+        settings["start_from"] = str(Path(settings["start_from"]).expanduser().resolve())
     if settings.get("scene.downscale") in ("-1", "0"):  # what Inria's trainer calls automatic
         settings["scene.downscale"] = "auto"
     if args.white_background:
@@ -183,6 +195,11 @@ def layers_of(args: argparse.Namespace, settings: dict[str, Any]) -> tuple[str, 
     else:
         layers.append((f"preset {preset}", read_preset(preset)))
     layers.append(("command line", {**nested(settings), "preset": preset}))
+    source = next((tables["start_from"] for _, tables in reversed(layers) if tables.get("start_from")), None)
+    if source is not None:
+        from splat.config.starting import start_layer
+
+        layers.insert(0, (str(source), start_layer(source)))
     return preset, layers
 
 
