@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from splat.compress.protocol import CompressState
+from splat.compress.protocol import CompressState, Goal
 from splat.io.packed import Packed
 from splat.model.primitive import Primitive
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
+
+SCHEDULE_STEPS = 30_000
+"""What the defaults of step-valued settings are written for."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,23 @@ class NoCompression:
 
     kind: ClassVar[str] = "none"
     purpose: ClassVar[str] = "rows stay as trained"
+    sorts: ClassVar[bool] = False
+    aims: ClassVar[frozenset[Literal["size", "quality"]]] = frozenset()
 
     def blocked(self, primitive: Primitive) -> str | None:
         return None
 
     def rescaled(self, factor: float) -> NoCompression:
         return self
+
+    def afterwards(self, steps: int) -> NoCompression:
+        return self.rescaled(max(steps, 1) / SCHEDULE_STEPS)  # the whole schedule in these steps
+
+    def aimed(self, goal: Goal) -> NoCompression:
+        raise NotImplementedError(f"compressor '{self.kind}' has no goals")
+
+    def tuned(self, model: SplatModel, goal: Goal, measure: Callable[[SplatModel], float]) -> NoCompression:
+        raise NotImplementedError(f"compressor '{self.kind}' has no goals")
 
     def start(self, model: SplatModel, *, seed: int) -> CompressState:
         return CompressState()

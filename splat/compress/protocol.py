@@ -7,9 +7,9 @@ its own state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor
 
@@ -58,8 +58,20 @@ class CompressState:
         groups: dict[str, dict[str, Tensor]] = {"rows": {}, "parameters": {}, "moments": {}}
         for key, table in tensors.items():
             group, _, name = key.partition(".")
-            groups[group][name] = table if group == "moments" else table.detach().clone().requires_grad_(True)
+            groups[group][name] = table.detach().clone()
+            if group != "moments" and table.is_floating_point():
+                groups[group][name].requires_grad_(True)
         return cls(groups["rows"], groups["parameters"], groups["moments"], dict(scalars))
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a compressed file is to reach; exactly one of both is set."""
+
+    size_bytes: int | None = None
+    """At most so many, container included."""
+    psnr_drop: float | None = None
+    """The mean PSNR may fall by this, dB."""
 
 
 class Compressor(Protocol):
@@ -68,6 +80,10 @@ class Compressor(Protocol):
     kind: ClassVar[str]
     purpose: ClassVar[str]
     """One line for ``--help``."""
+    sorts: ClassVar[bool]
+    """The order of rows means something to it: nobody else may sort them."""
+    aims: ClassVar[frozenset[Literal["size", "quality"]]]
+    """Which goals it can be given, by ``aimed`` or ``tuned``."""
 
     def blocked(self, primitive: Primitive) -> str | None:
         """Why it cannot work with this primitive, as a sentence naming both; None if it can."""
@@ -75,6 +91,25 @@ class Compressor(Protocol):
 
     def rescaled(self, factor: float) -> Compressor:
         """The same settings with their schedule stretched by ``factor``."""
+        ...
+
+    def afterwards(self, steps: int) -> Compressor:
+        """The settings for ``steps`` steps on a model that is trained already; with 0 it is packed as ``start`` left
+        it."""
+        ...
+
+    def aimed(self, goal: Goal) -> Compressor:
+        """The same compressor for a training that is to end at ``goal``, one named in ``aims``; the goal must then be
+        a setting, as configurations and checkpoints hold nothing else."""
+        ...
+
+    def tuned(self, model: SplatModel, goal: Goal, measure: Callable[[SplatModel], float]) -> Compressor:
+        """Settings that reach ``goal`` on a trained model, at the best quality or the smallest size; called before
+        ``start``, for goals named in ``aims``. A size binds ``pack`` too, whatever was trained in between.
+
+        ``measure`` draws a decoded model from some views and gives its mean PSNR, dB: against the photographs, or,
+        without any, against the pictures of ``model``. UserError when the goal is out of reach.
+        """
         ...
 
     def start(self, model: SplatModel, *, seed: int) -> CompressState:

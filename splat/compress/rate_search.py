@@ -1,0 +1,132 @@
+"""Which settings a number of bytes buys: one curve of loss over bytes for each knob, and one price for all of them.
+
+Errors of different attributes add up in the mean squared error of the picture (they are small and independent), so
+every knob is measured by itself, and any goal is then met by giving each of them the option that is cheapest at a
+common price of bytes (Shoham and Gersho 1988).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import exp, log, log10
+from typing import Any
+
+_ROUNDS = 60
+SHARES = 97
+"""Kept shares of the splats that are tried: steps of 1 %, down to 4 %."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting of one knob."""
+
+    settings: Mapping[str, Any]
+    row_bytes: float
+    """Per splat."""
+    fixed_bytes: float
+    """Whatever their number."""
+    loss: float
+    """By how much the mean squared error grows, as a share of what it is without compression."""
+
+    def bytes(self, rows: float) -> float:
+        return self.row_bytes * rows + self.fixed_bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An option of every knob, and the share of the splats that stays."""
+
+    options: Mapping[str, Option]
+    share: float
+    bytes: float
+    loss: float
+
+
+def drop_of(loss: float) -> float:
+    """dB of a relative growth of the squared error."""
+    return 10 * log10(max(1 + loss, 1e-12))
+
+
+def loss_of(drop: float) -> float:
+    return 10 ** (drop / 10) - 1
+
+
+def plan_for_size(
+    knobs: Mapping[str, Sequence[Option]], shares: Mapping[float, float], *, rows: int, size: float
+) -> Plan | None:
+    """The least loss in at most ``size`` bytes; None where nothing fits. ``shares``: kept share -> loss, measured."""
+    best: Plan | None = None
+    for share in _shares(shares):
+        plan = _cheapest(knobs, share, share_loss(shares, share), rows, size)
+        if plan is not None and (best is None or plan.loss < best.loss):
+            best = plan
+    return best
+
+
+def plan_for_loss(
+    knobs: Mapping[str, Sequence[Option]], shares: Mapping[float, float], *, rows: int, loss: float
+) -> Plan:
+    """The fewest bytes at no more than ``loss``; where even the best of everything loses more, that."""
+    best: Plan | None = None
+    for share in _shares(shares):
+        lost = share_loss(shares, share)
+        finest = _at(knobs, share, lost, rows, 0.0)
+        if finest.loss > loss:
+            continue
+        low, high = _prices()
+        for _ in range(_ROUNDS):
+            price = exp((low + high) / 2)
+            fits = _at(knobs, share, lost, rows, price).loss <= loss
+            low, high = ((low + high) / 2, high) if fits else (low, (low + high) / 2)
+        plan = _at(knobs, share, lost, rows, exp(low))
+        if best is None or plan.bytes < best.bytes:
+            best = plan
+    return best or _at(knobs, 1.0, 0.0, rows, 0.0)
+
+
+def share_loss(shares: Mapping[float, float], share: float) -> float:
+    """Loss at any kept share: straight lines between the measured ones, over the logarithm of the share."""
+    known = sorted({1.0: 0.0, **shares}.items(), reverse=True)
+    for (above, less), (below, more) in pairwise(known):
+        if share >= below:
+            part = (log(above) - log(share)) / (log(above) - log(below))
+            return less + part * (more - less)
+    if len(known) == 1:
+        return 0.0 if share >= 1 else float("inf")
+    (above, less), (below, more) = known[-2:]  # beyond, ever steeper
+    return more * (1 + (more / max(less, more / 2, 1e-9)) * (log(below) - log(share)) / (log(above) - log(below)))
+
+
+def _shares(shares: Mapping[float, float]) -> list[float]:
+    return [1.0] if not shares else [(100 - step) / 100 for step in range(SHARES)]
+
+
+def _cheapest(
+    knobs: Mapping[str, Sequence[Option]], share: float, lost: float, rows: int, size: float
+) -> Plan | None:  # fmt: skip
+    low, high = _prices()
+    if _at(knobs, share, lost, rows, exp(high)).bytes > size:
+        return None
+    for _ in range(_ROUNDS):
+        middle = (low + high) / 2
+        fits = _at(knobs, share, lost, rows, exp(middle)).bytes <= size
+        low, high = (low, middle) if fits else (middle, high)
+    return _at(knobs, share, lost, rows, exp(high))
+
+
+def _prices() -> tuple[float, float]:
+    """Logarithms of a price at which bytes do not matter, and of one at which nothing else does."""
+    return log(1e-16), log(1e4)
+
+
+def _at(knobs: Mapping[str, Sequence[Option]], share: float, lost: float, rows: int, price: float) -> Plan:
+    """Every knob's best option at ``price``, in loss per byte."""
+    kept = share * rows
+    chosen = {
+        name: min(options, key=lambda option: (option.loss + price * option.bytes(kept), option.bytes(kept)))
+        for name, options in knobs.items()
+    }
+    size = sum(option.bytes(kept) for option in chosen.values())
+    return Plan(chosen, share, size, lost + sum(option.loss for option in chosen.values()))
