@@ -1,17 +1,24 @@
 """Spends a fixed number of splats where the pictures need them most: our own (specs: densifiers 6.5).
 
-When to use it: when the number of splats is given (``--max-splats``) and every place is seen by many views; with 25
-views or fewer it has overfitted, and ``mcmc`` was 0.5 to 1.7 dB better at full length. It grows from the
-start to that number along a root curve and never passes it. Each refinement
+When to use it: when the number of splats is given (``--max-splats``). It grows from the start to that number along a
+root curve and never passes it. Each refinement
 1. removes the faint, and those in the picture that never drew a pixel;
 2. scores splats by the largest of the views' gradient sums (lengths per pixel) times the mean texture under them;
 3. draws, by Gumbel noise, as many as the curve has room for, in proportion to the score;
 4. replaces each by two halves that overlap and together draw what it drew.
-There is no opacity reset. It costs two statistics and one reading of the texture maps while it grows: 10 s of a
-core where ``adaptive`` and ``mcmc`` take 9 (other work ran beside it: to a tenth or so).
+There is no opacity reset; the mean opacity and size are penalised a little, as in ``mcmc``. It costs two statistics and
+one reading of the texture maps while it grows: 10 s of a core where ``adaptive`` and ``mcmc`` take 9 (other work ran
+beside it: to a tenth or so).
 
-What was measured: PSNR / SSIM of the held-out views of the embedded scene, seed 0 (seeds differ by up to 0.1 dB),
-``splat train scenes/nook --preset cpu -r 2 --steps 800 --max-splats 16000 --densifier budget [--set ...]``
+Against the others, over five captures and three seeds: README. The penalties are for few views (2,000 steps, 40,000
+splats, 400 px): 22 training views of a skull 26.39 dB in the mean of three seeds against 25.03 without, 15 from a drone
+19.39 against 19.12; with many views they cost or gain 0.1 dB. Long runs overfit few views all the same: at tripled
+learning rates the skull has 28.6 dB after 1,000 steps and 26.5 after 2,000, or 27.9 with ``--sh-degree 0``. Growth by the
+gradient of 1 - SSIM alone (8 looks) came out even: 27.60 against 27.64 dB on the embedded scene, 30.99 against 31.02 on
+another.
+
+What was measured before those penalties: PSNR / SSIM of the held-out views of the embedded scene, seed 0 (seeds differ
+by up to 0.1 dB), ``splat train scenes/nook --preset cpu -r 2 --steps 800 --max-splats 16000 --densifier budget``
 
 ====================================================  ===============
 budget (seed 1: 24.78 / .764)                         24.73 / .762
@@ -21,7 +28,7 @@ adaptive (seed 1: 23.54 / .694)                       23.63 / .697
 adaptive that starts like budget                      24.15 / .740
 temperature 2                                         24.65 / .760
 halving "ends" (the published long-axis split)        24.61 / .759
-mcmc's regularisers on opacity and size               24.58 / .760
+those penalties on opacity and size                   24.58 / .760
 refinement until 3/4 of the run instead of half       24.60 / .759
 decay of 0.002 per refinement                         24.70 / .762
 error gate, 8 looks                                   24.73 / .762

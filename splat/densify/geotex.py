@@ -7,20 +7,27 @@ round, splats on weak texture grow only while the picture there is wrong in one 
 that lies on the surface the model draws splits along the tangent plane of a depth prior, and children whose depth
 changes otherwise than the prior's are drawn anew, moved onto the surface, or dropped.
 
+*Clearing*, our addition: with exact depth (a sensor's, a mesh's) splats that several views find off their surface, and
+none on it, move onto it along the ray, now and then.
+
 When to use it. Rooms and streets with walls of weak texture and few views, where random splits leave floaters, with
 depth files, a depth network, or many points to make a prior of. Without a prior it is texture-aware ``adaptive``.
 
 What it costs. The texture statistics in every step until growth ends, ``geo_views`` extra drawings per refinement, and
 the priors (made once per view).
 
+Measured (embedded scene, 16,000 splats, 1,200 steps, three seeds, its true depth as the prior): splats farther from the
+true surface than 1, 2, 5 % of the scene's extent 3,803, 1,345, 324 against 6,530, 4,140, 1,720 of ``adaptive``, at the
+same PSNR (24.79 and 24.91 dB, spread 0.4); with growth unbounded 26.49 against 25.81 dB. Without clearing it was 12 %
+fewer. Clearing at every refinement instead of every eighth costs 1.7 dB; on priors made from the capture's points, 0.9.
+
 Reconstruction. No code and no number of the paper is public; only its abstract and the tanh of the texture gradient
 are known. All of the following is our reading: the thresholds, texture as a share of the ordinary candidates instead
 of a second threshold, the guard for weak texture, the test of the prior against the rendered depth of the whole
-picture, the cap on rejections, the schedule. Left out: children flattened along the normal, and the search for old
-splats off the prior's surface (tried on a room with glossy things: it removed what draws their reflections).
+picture, the cap on rejections, the schedule. Left out: children flattened along the normal.
 
-What it does not do. Children are validated against their parent, so a splat that is off the surface has children that
-are: of the children of splats on the surface, far fewer leave it than at random; the others are left to the gradient.
+What splits do not do. Children are validated against their parent, so a splat that is off the surface has children
+that are: of the children of splats on the surface, far fewer leave it than at random; clearing is for the others.
 """
 
 from __future__ import annotations

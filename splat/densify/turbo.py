@@ -12,8 +12,9 @@ What it does. Splats grow as in ``adaptive`` (small ones are cloned, large ones 
 * how it draws: with ``dilation`` 2, only one pixel of four per step, for pictures beyond 2K (the paper: half the time
   at 4K, at no loss). The loss of a view then compares pixels two apart, so its SSIM sees coarser structure.
 * how it ends: gradients of several views add up to one optimizer step.
-* and, our addition, learning rates twice as high (``start_settings``): in short runs worth more than all of the
-  above, and ``adaptive`` gains as much by it. With three times the steps, give the primitive its own rates back.
+
+Its presets double the learning rates (``optim.lr_scale``), which is our addition: in short runs worth more than all of
+the above, and ``adaptive`` gains as much by it.
 
 When to use it. When steps are what you lack: preset ``turbo`` takes a third of those of ``default``; preset
 ``turbo-4k`` for 4K pictures. With steps to spare, it has no advantage over others at the same number of splats.
@@ -68,14 +69,7 @@ class TurboDensity(Frozen):
     kind: ClassVar[str] = "turbo"
     purpose: ClassVar[str] = "a third of the steps: grows early, under a budget that follows the loss; dilated at 4K"
     needs_abilities: ClassVar[frozenset[Ability]] = frozenset({"split", "opacities", "scales"})
-    start_settings: ClassVar[Mapping[str, float]] = MappingProxyType(
-        {
-            "lr_means": 3.2e-4, "lr_means_final": 4.8e-6, "lr_scales": 0.01, "lr_quats": 2e-3, "lr_opacities": 0.05,
-            "lr_sh0": 5e-3, "lr_sh_rest": 2.5e-4,
-        }
-    )  # fmt: skip
-    """Twice the rates of Gaussians, to come further in fewer steps. Our addition; three times as high is better still
-    in 1,000 steps and overfits in 3,000."""
+    start_settings: ClassVar[Mapping[str, float]] = MappingProxyType({"lr_opacities": 0.05})
 
     grow_grad: float = 2e-4
     """Splats whose screen gradient (per view, NDC units) reaches this grow."""
