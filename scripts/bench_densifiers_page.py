@@ -22,10 +22,10 @@ from bench_densifiers_tables import (
     tables,
 )
 from bench_densifiers_truth import FAR_SHARE, MIN_OPACITY
+from bench_page import document, table
 from bench_primitives_page import BUSY_LOAD
 
 from splat.report.charts import Series, line_chart
-from splat.report.style import STYLE
 
 HUES = 8
 """Colours of the report's palette; more densifiers than that share them."""
@@ -60,19 +60,8 @@ PROTOCOL = (
 
 def page(captures: Sequence[Results], *, title: str = "Densifiers side by side") -> str:
     """The whole document."""
-    machines = sorted({results["machine"] for results in captures if results.get("machine")})
-    notes = "".join(f"<li>{escape(line)}</li>" for line in PROTOCOL)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}{OWN_STYLE}</style></head><body><main>"
-        f'<h1>{escape(title)}</h1><p class="sub">{escape(" · ".join(machines))}</p>'
-        + _together(captures)
-        + "\n".join(_capture(results) for results in captures)
-        + f'<section><h2>How the numbers were made</h2><ul class="protocol">{notes}</ul></section>'
-        "<footer>Written by scripts/bench_densifiers.py. This page is complete in itself.</footer>"
-        "</main></body></html>\n"
-    )
+    sections = _together(captures) + "\n".join(_capture(results) for results in captures)
+    return document(title, captures, sections, style=OWN_STYLE, protocol=PROTOCOL, script="bench_densifiers.py")
 
 
 def _together(captures: Sequence[Results]) -> str:
@@ -86,7 +75,7 @@ def _together(captures: Sequence[Results]) -> str:
         for label, deltas in overview(captures, title):
             cells = "".join(f'<td class="n">{signed(delta)}</td>' for delta in (*deltas, mean(deltas)))
             body.append(f"<tr><td>{escape(label)}</td>{cells}</tr>")
-        parts.append(f"<h3>{escape(title)}</h3>{_table(head, body)}")
+        parts.append(f"<h3>{escape(title)}</h3>{table(head, body)}")
     return f"<section><h2>PSNR against the first densifier</h2>{''.join(parts)}</section>" if parts else ""
 
 
@@ -152,7 +141,7 @@ def _budget_table(lines: Sequence[Row], hues: Mapping[str, int]) -> str:
             name = "<td></td>"
         if failed:
             body.append(f'<tr>{name}<td class="failed" colspan="{len(shown)}">{failed}</td></tr>')
-    return _table(head, body)
+    return table(head, body)
 
 
 def _cell(line: Row, column: Column, best: Any, reference: float | None) -> str:
@@ -174,7 +163,3 @@ def _best(lines: Sequence[Row], key: str, end: int) -> Any:
     """The value to stress: only where there is something to compare."""
     values = [median_of(line, key) for line in lines if number(median_of(line, key))]
     return (max if end > 0 else min)(values) if end and len(values) > 1 and len(set(values)) > 1 else None
-
-
-def _table(head: str, body: Sequence[str]) -> str:
-    return f'<div class="card scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'

@@ -9,8 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bench_page import document, table
+
 from splat.report.charts import duration
-from splat.report.style import STYLE
 
 Results = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -99,18 +100,8 @@ def markdown(captures: Sequence[Results]) -> str:
 def page(captures: Sequence[Results], folders: Sequence[Path], *, title: str = "Splat primitives side by side") -> str:
     """The whole document. ``folders`` hold the crops of each capture under ``crops``."""
     sections = [_capture(results, folder) for results, folder in zip(captures, folders, strict=True)]
-    machines = sorted({results["machine"] for results in captures if results.get("machine")})
-    notes = "".join(f"<li>{escape(line)}</li>" for line in PROTOCOL)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}{OWN_STYLE}</style></head><body><main>"
-        f'<h1>{escape(title)}</h1><p class="sub">{escape(" · ".join(machines))}</p>'
-        + "\n".join(sections)
-        + f'<section><h2>How the numbers were made</h2><ul class="protocol">{notes}</ul></section>'
-        "<footer>Written by scripts/bench_primitives.py. This page is complete in itself.</footer>"
-        "</main></body></html>\n"
-    )
+    return document(title, captures, "\n".join(sections), style=OWN_STYLE, protocol=PROTOCOL,
+                    script="bench_primitives.py")  # fmt: skip
 
 
 def _capture(results: Results, folder: Path) -> str:
@@ -158,7 +149,7 @@ def _budget_table(rows: Sequence[Row]) -> str:
             cut = key == "steps" and _number(row.get(key)) and row[key] < row["steps_asked"]
             cells += f'<td class="n">{text}{delta}{" of " + format(row["steps_asked"], ",") if cut else ""}</td>'
         body.append(f"<tr>{cells}</tr>")
-    return _table(head, body)
+    return table(head, body)
 
 
 def _scale_table(scales: Sequence[Row]) -> str:
@@ -181,7 +172,7 @@ def _scale_table(scales: Sequence[Row]) -> str:
             aside = "" if score is None else f'<span class="delta">{score["ssim"]:.4f}</span>'
             cells += f'<td class="n">{text}{aside}</td>'
         body.append(f"<tr>{cells}</tr>")
-    return _table(head, body)
+    return table(head, body)
 
 
 def _scale_lines(results: Results) -> list[str]:
@@ -227,10 +218,6 @@ def _crop(crop: Mapping[str, Any], folder: Path) -> str:
     where = f"{crop['view']}, {crop['side']} px at ({crop['x']}, {crop['y']}), {crop['zoom']}x"
     header = f"<header><b>{escape(crop['title'])}</b><span>{escape(where)}</span></header>"
     return f'<div class="card crop">{header}<div class="shots">{cells}</div></div>'
-
-
-def _table(head: str, body: Sequence[str]) -> str:
-    return f'<div class="card scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
 
 
 def _best(rows: Sequence[Row], key: str, end: int) -> Any:

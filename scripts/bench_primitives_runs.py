@@ -116,7 +116,7 @@ def train(
     runs.mkdir(parents=True, exist_ok=True)
     note.unlink(missing_ok=True)
     command = [sys.executable, "-m", "splat.cli.main", "train", *arguments, "--out", str(folder), "--overwrite"]
-    code = _watched(command, log, folder, watch)
+    code = watched(command, log, folder, watch)
     if code in INTERRUPTED:
         raise KeyboardInterrupt
     row = {**identity(training), "run": training.name}
@@ -191,7 +191,7 @@ def failure(log: str, code: int) -> str:
     return f"{text[:240]} (exit code {code})"
 
 
-def _watched(command: Sequence[str], log: Path, folder: Path, watch: Callable[[int], None] | None) -> int:
+def watched(command: Sequence[str], log: Path, folder: Path, watch: Callable[[int], None] | None) -> int:
     with open(log, "w", encoding="utf8") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:

@@ -162,8 +162,8 @@ class _Search:
             allowed *= min(max(0.97 * wanted / max(lost, 1e-9), 0.25), 2.0)
         if best is None:
             raise UserError(
-                f"--max-psnr-drop {drop:g} is out of reach: the finest settings lose {max(self.own - self.base, 0):.3g} "
-                "dB; splat export --format native loses nothing"
+                f"--max-psnr-drop {drop:g} is out of reach: even the finest settings lose "
+                f"{max(self.own - self.base, 0):.3g} dB; splat export --format native loses nothing"
             )
         return best
 

@@ -226,7 +226,7 @@ class RvqCompressor(NoCompression):
             return
         if self.color == "palette":
             colors = model.rows["sh_rest"].detach()
-            started_palette(state, colors, _worth(model), share=self.palette_share, seed=seed)
+            started_palette(state, colors, share=self.palette_share, seed=seed)
         else:
             self._begin_field(state, model, seed=seed)
 

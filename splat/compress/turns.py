@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from splat.compress.fake_quant import one_sign
+from splat.geometry.rotations import matrix_from_quat, quat_product
 
 _SLACK = 0.05
 """A name that is hardly worse stays, so that what was rounded keeps its own."""
@@ -25,7 +26,7 @@ def least_turned(quats: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:  #
     best = real.argmax(1) if len(real) else real.new_zeros(0, dtype=torch.int64)
     chosen = torch.where(real[:, 0] >= real.amax(1) - _SLACK, 0, best) if len(real) else best
     axes = _axes(turns)[chosen]  # [N,3]
-    return one_sign(_product(unit, turns[chosen])), log_scales.gather(1, axes)
+    return one_sign(quat_product(unit, turns[chosen])), log_scales.gather(1, axes)
 
 
 def _cube_turns() -> Tensor:  # [24,4] float64, no turn first
@@ -44,21 +45,6 @@ def _cube_turns() -> Tensor:  # [24,4] float64, no turn first
     return turns / turns.norm(dim=1, keepdim=True)
 
 
-def _product(first: Tensor, second: Tensor) -> Tensor:  # [N,4] each -> [N,4]
-    a, b, c, d = first.unbind(1)
-    w, x, y, z = second.unbind(1)
-    return torch.stack([
-        a * w - b * x - c * y - d * z, a * x + b * w + c * z - d * y,
-        a * y - b * z + c * w + d * x, a * z + b * y - c * x + d * w,
-    ], 1)  # fmt: skip
-
-
 def _axes(turns: Tensor) -> Tensor:  # [24,4] -> [24,3] int64
     """Which old axis each new one is: the row of the only entry in each column of the matrix."""
-    w, x, y, z = turns.unbind(1)
-    columns = torch.stack([
-        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)], 1),
-        torch.stack([2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)], 1),
-        torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], 1),
-    ], 1)  # fmt: skip
-    return columns.abs().argmax(2)
+    return matrix_from_quat(turns).abs().argmax(1)

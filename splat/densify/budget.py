@@ -14,8 +14,8 @@ Against the others, over five captures and three seeds: README. The penalties ar
 splats, 400 px): 22 training views of a skull 26.39 dB in the mean of three seeds against 25.03 without, 15 from a drone
 19.39 against 19.12; with many views they cost or gain 0.1 dB. Long runs overfit few views all the same: at tripled
 learning rates the skull has 28.6 dB after 1,000 steps and 26.5 after 2,000, or 27.9 with ``--sh-degree 0``. Growth by
-the gradient of 1 - SSIM alone (8 looks) came out even: 27.60 against 27.64 dB on the embedded scene, 30.99 against 31.02
-on another.
+the gradient of 1 - SSIM alone (8 looks) came out even: 27.60 against 27.64 dB on the embedded scene, 30.99 against
+31.02 on another.
 
 What was measured before those penalties: PSNR / SSIM of the held-out views of the embedded scene, seed 0 (seeds differ
 by up to 0.1 dB), ``splat train scenes/nook --preset cpu -r 2 --steps 800 --max-splats 16000 --densifier budget``
