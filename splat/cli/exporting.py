@@ -61,7 +61,7 @@ class Source:
 
 ALWAYS_WRITTEN = ("native", "ply")
 """By every training, under names of their own."""
-KEPT_FACTS = ("world_from_input", "up_axis", "provenance")
+KEPT_FACTS = ("world_from_input", "up_axis", "start_view", "provenance")
 """What a header says of the model, whatever the format; the rest is about the file it came from."""
 
 
@@ -71,11 +71,20 @@ def source_of(model: SplatModel, header: dict[str, Any], files: Sequence[Path]) 
     for key, shape in (("world_from_input", (4, 4)), ("up_axis", (3,))):
         if key in facts and not _is_array(facts[key], shape):
             raise UserError(f"{files[0]}: its {key} is not {' x '.join(map(str, shape))} numbers: {facts[key]!r:.80}")
+    view = facts.get("start_view")
+    if view is not None and not _is_view(view):
+        raise UserError(f"{files[0]}: its start_view is no position, target, up and fov: {view!r:.80}")
     if not np.any(facts.get("up_axis", 1)):
         raise UserError(f"{files[0]}: its up_axis {facts['up_axis']} points nowhere")
     if not isinstance(facts.get("provenance", {}), dict):
         raise UserError(f"{files[0]}: its provenance is no object: {facts['provenance']!r:.80}")
     return Source(model, facts, tuple(files))
+
+
+def _is_view(value: Any) -> bool:
+    if not isinstance(value, dict) or not all(_is_array(value.get(key), (3,)) for key in ("position", "target", "up")):
+        return False
+    return _is_array(value.get("fov"), ()) and 0 < float(value["fov"]) < 180
 
 
 def _is_array(value: Any, shape: tuple[int, ...]) -> bool:

@@ -11,7 +11,8 @@ from splat.scene.types import Scene
 
 
 def scene_header(scene: Scene, **provenance: Any) -> dict[str, Any]:
-    """The header for ``write_model``: frame, up axis (in the capture's own frame), and ``provenance`` as given.
+    """The header for ``write_model``: frame, up axis and first view (in the capture's own frame), and ``provenance`` as
+    given.
 
     The up axis is the mean up of the photographs: what the photographer held upright.
     """
@@ -23,4 +24,22 @@ def scene_header(scene: Scene, **provenance: Any) -> dict[str, Any]:
     }
     if scene.cameras:
         header["up_axis"] = (rotation.T @ up_direction(scene.cameras)).tolist()
+        header["start_view"] = _first_view(scene)
     return header
+
+
+def _first_view(scene: Scene) -> dict[str, Any]:
+    """Where the first photograph was taken from, in the capture's own frame: ``position``, ``target`` (as far away as
+    the middle of what it shows), ``up`` [3], and ``fov``, vertical degrees."""
+    camera = scene.cameras[0]
+    input_from_world = np.linalg.inv(np.asarray(scene.world_from_input, np.float64))
+    world_from_camera = np.linalg.inv(np.asarray(camera.camera_from_world, np.float64))
+    right_down_ahead, position = world_from_camera[:3, :3], world_from_camera[:3, 3]
+    depths = (np.asarray(scene.points.xyz, np.float64) - position) @ right_down_ahead[:, 2]
+    depths = depths[depths > 0]
+    distance = float(np.median(depths)) if len(depths) else float(scene.extent_world)
+    target, above = position + distance * right_down_ahead[:, 2], position - distance * right_down_ahead[:, 1]
+    there = [input_from_world[:3, :3] @ point + input_from_world[:3, 3] for point in (position, target, above)]
+    up = (there[2] - there[0]) / np.linalg.norm(there[2] - there[0])
+    fov = 2 * np.degrees(np.arctan(camera.height / 2 / float(camera.K[1, 1])))
+    return {"position": there[0].tolist(), "target": there[1].tolist(), "up": up.tolist(), "fov": float(fov)}

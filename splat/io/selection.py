@@ -252,7 +252,11 @@ def turned_to_up(header: dict[str, Any], word: str) -> dict[str, Any]:
     world_from_input = np.asarray(header.get("world_from_input", np.eye(4)), np.float64)
     inverse = np.eye(4)
     inverse[:3, :3] = turn.T
-    return {**header, "world_from_input": (world_from_input @ inverse).tolist(), "up_axis": list(target)}
+    turned = {**header, "world_from_input": (world_from_input @ inverse).tolist(), "up_axis": list(target)}
+    if header.get("start_view") is not None:
+        view = header["start_view"]
+        turned["start_view"] = {**view, **{key: (turn @ view[key]).tolist() for key in ("position", "target", "up")}}
+    return turned
 
 
 def turn_between(up: Sequence[float], target: Sequence[float]) -> np.ndarray:  # [3,3]

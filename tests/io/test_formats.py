@@ -172,6 +172,13 @@ def test_the_header_of_a_scene_names_frame_up_and_origin(tmp_path):
     scene = scene_of([camera_at((0, 0, -3))], similarity())  # upright in the training frame: up is -y
     header = scene_header(scene, step=7000)
     np.testing.assert_allclose(header["up_axis"], np.linalg.inv(similarity()[:3, :3] / 2.5) @ (0, -1, 0), atol=1e-12)
+    view, into = header["start_view"], np.linalg.inv(similarity())
+    np.testing.assert_allclose(view["position"], into[:3, :3] @ (0, 0, -3) + into[:3, 3], atol=1e-9)
+    np.testing.assert_allclose(view["up"], header["up_axis"], atol=1e-9)
+    ahead = np.subtract(view["target"], view["position"])
+    np.testing.assert_allclose(ahead / np.linalg.norm(ahead), into[:3, :3] @ (0, 0, 2.5), atol=1e-9)
+    camera = scene.cameras[0]
+    assert np.tan(np.radians(view["fov"] / 2)) * camera.K[1, 1] == pytest.approx(camera.height / 2)
     write_model(random_model(), tmp_path / "m.ply", header=header)
     loaded = read_model(tmp_path / "m.ply")
     np.testing.assert_allclose(loaded.header["up_axis"], header["up_axis"], atol=1e-5)

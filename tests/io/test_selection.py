@@ -196,6 +196,15 @@ def test_up_that_is_no_axis_is_told():
         turn_between((0, 0, 0), (0, 1, 0))
 
 
+def test_the_first_view_turns_with_the_files():
+    view = {"position": [1.0, 2, 3], "target": [0.0, 0, 1], "up": [0.0, -1, 0], "fov": 40.0}
+    turned = turned_to_up({"up_axis": [0, -1, 0], "start_view": view}, "z")["start_view"]
+    turn = turn_between((0, -1, 0), (0, 0, 1))
+    assert np.allclose(turned["up"], (0, 0, 1)) and turned["fov"] == 40
+    assert np.allclose(turned["position"], turn @ view["position"])
+    assert np.allclose(turned["target"], turn @ view["target"])
+
+
 @pytest.mark.parametrize("name", ["m.ply", "m.safetensors"])
 def test_every_file_of_a_turned_model_ends_up_in_the_same_frame(tmp_path, name):
     model, world_from_input = random_model(20), similarity()
