@@ -14,7 +14,7 @@ from splat.compress.palette import LABELS, PALETTE
 from splat.compress.protocol import CompressState, Goal
 from splat.compress.rate_search import Option, Plan, drop_of, loss_of, plan_for_loss, plan_for_size
 from splat.compress.rest_palette import rest_attribute
-from splat.compress.stored_size import attribute_bytes, best_coding
+from splat.compress.stored_size import attribute_bytes, best_coding, stored_bytes
 from splat.compress.turns import least_turned
 from splat.errors import UserError
 from splat.io.packed import Attribute
@@ -49,25 +49,19 @@ _FIELDS = {"bits_means": ("means", "vertices"), "bits_quats": ("quats",), "bits_
 _SAMPLE = 2**17
 """Rows whose bytes are counted; neighbours in the file."""
 _SMALLEST_SHARE = 0.04
-_CHECKS = 4
+_CHECKS, _PACKINGS = 4, 3
+_HEAD_BYTES = 3000
+"""Of a file, roughly."""
+_BETWEEN = 4
+"""Parts into which the distance between two measured settings is cut."""
 
 
 def searched(compressor: BudgetCompressor, model: SplatModel, goal: Goal, measure: Measure) -> BudgetCompressor:
     """``compressor`` with its knobs set for ``goal``. UserError when it is out of reach."""
     search = _Search(compressor, model, measure)
     knobs, shares = search.curves()
-    rows = search.model.count
     if goal.size_bytes is not None:
-        plan = plan_for_size(knobs, shares, rows=rows, size=goal.size_bytes - search.head)
-        if plan is None:
-            plan = search.coarsest(knobs)
-            least = search.smallest_bytes(plan)
-            if least > goal.size_bytes:
-                raise UserError(
-                    f"--target-mb {goal.size_bytes / 1e6:g} is out of reach: the smallest file of this model has "
-                    f"{least / 1e6:.3g} MB"
-                )
-        return replace(search.settings(plan), target_mb=goal.size_bytes / 1e6)
+        return replace(search.for_size(knobs, shares, goal.size_bytes), target_mb=goal.size_bytes / 1e6)
     return search.within(knobs, shares, goal.psnr_drop or 0.0)
 
 
@@ -81,7 +75,6 @@ class _Search:
         bare = replace(self.compressor, palette=0.0, prune_until=0, round_from=0)
         self.state = bare.start(self.model, seed=0)
         self.state.scalars.pop("rows_fitted")  # its colours stay as they are until they are looked at
-        self.head = 4096.0
         self.base = measure(self._decoded(self.compressor, self.state))
         self.own = measure(model)
 
@@ -101,15 +94,19 @@ class _Search:
         return knobs, self._shares()
 
     def _options(self, name: str, levels: Sequence[float]) -> Iterator[Option]:
-        worst = 0.0
+        before: Option | None = None
         for level in levels:
             tried = replace(self.compressor, **{name: level})  # type: ignore[arg-type]
             size = sum(self._row_bytes(field, tried) for field in _FIELDS[name] if field in self.model.rows)
-            lost = 0.0 if level == levels[0] else self._loss(self._decoded(tried, self.state))
-            worst = max(worst, lost)
-            yield Option({name: level}, size, 0.0, worst * self._left("steps"))
-            if drop_of(worst) > WORST:
+            lost = 0.0 if before is None else self._loss(self._decoded(tried, self.state)) * self._left("steps")
+            lost = lost if before is None else max(lost, before.loss)
+            option = Option({name: level}, size, 0.0, lost)
+            if before is not None and isinstance(level, float):
+                yield from _between(name, before, option)
+            yield option
+            if drop_of(lost) > WORST:
                 return
+            before = option
 
     def _colors(self) -> Iterator[Option]:
         for degree, share, step in COLORS:
@@ -141,6 +138,32 @@ class _Search:
         return found
 
     # goals ------------------------------------------------------------------------------------------------
+
+    def for_size(
+        self, knobs: Mapping[str, Sequence[Option]], shares: Mapping[float, float], size: int
+    ) -> BudgetCompressor:
+        """The least loss in ``size`` bytes: planned, packed, and planned again with what that showed."""
+        asked, best = float(size - _HEAD_BYTES), None
+        for _ in range(_PACKINGS):
+            plan = plan_for_size(knobs, shares, rows=self.model.count, size=asked)
+            if plan is None:
+                break
+            found = self.settings(plan)
+            actual = self._packed_bytes(found)
+            if best is None or best[0] < actual <= size or size < actual < best[0]:
+                best = actual, found
+            if 0.985 * size <= actual <= size:
+                break
+            asked *= 0.996 * size / actual
+        if best is not None:
+            return best[1]
+        plan = self.coarsest(knobs)
+        least = self.smallest_bytes(plan)
+        if least > size:
+            raise UserError(
+                f"--target-mb {size / 1e6:g} is out of reach: the smallest file of this model has {least / 1e6:.3g} MB"
+            )
+        return self.settings(plan)
 
     def within(
         self, knobs: Mapping[str, Sequence[Option]], shares: Mapping[float, float], drop: float
@@ -179,8 +202,6 @@ class _Search:
 
     def smallest_bytes(self, plan: Plan) -> int:
         """One splat at the coarsest settings."""
-        from splat.compress.stored_size import stored_bytes
-
         tried = replace(self.settings(plan), prune_until=0, round_from=0, keep=1.0)
         one = torch.arange(min(self.model.count, 1), device=self.model.device)
         return stored_bytes(tried.encoded(tried.start(self.model, seed=0), self.model, one))
@@ -200,6 +221,10 @@ class _Search:
     def _together(self, compressor: BudgetCompressor) -> SplatModel:
         now = replace(compressor, round_from=0, prune_until=0)
         return now.finished(now.start(self.model, seed=0), 0, self.model)
+
+    def _packed_bytes(self, compressor: BudgetCompressor) -> int:
+        now = replace(compressor, round_from=0, prune_until=0)
+        return stored_bytes(now.pack(now.start(self.model, seed=0), self.model))
 
     def _sample(self) -> Tensor:  # rows that lie together in the file
         count = self.model.count
@@ -229,3 +254,16 @@ def _arranged(model: SplatModel) -> SplatModel:
         quats, scales = least_turned(model.rows["quats"], model.rows["log_scales"])
         model.rows |= {"quats": quats, "log_scales": scales}
     return model
+
+
+def _between(name: str, fine: Option, coarse: Option) -> Iterator[Option]:
+    """Settings that nobody measured: bytes along a straight line, errors by the square of the step."""
+    low, high = fine.settings[name], coarse.settings[name]
+    for part in range(1, _BETWEEN):
+        share = part / _BETWEEN
+        level = low + share * (high - low) if name.startswith("bits") else low ** (1 - share) * high**share
+        grown = (4**share - 1) / 3
+        yield Option(
+            {name: level}, fine.row_bytes + share * (coarse.row_bytes - fine.row_bytes), 0.0,
+            fine.loss + grown * (coarse.loss - fine.loss),
+        )  # fmt: skip

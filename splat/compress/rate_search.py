@@ -13,7 +13,7 @@ from itertools import pairwise
 from math import exp, log, log10
 from typing import Any
 
-_ROUNDS = 60
+_ROUNDS = 40
 SHARES = 97
 """Kept shares of the splats that are tried: steps of 1 %, down to 4 %."""
 

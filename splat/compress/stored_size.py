@@ -12,10 +12,11 @@ from torch.utils.weak import WeakIdKeyDictionary
 from splat.io.codecs.coding import squeezed
 from splat.io.packed import Attribute, Coding, Packed
 
-HEAD_BYTES = 1_400
-"""Of a header, what its numbers do not show: names, versions, frame, up axis, where it came from."""
+FACTS_BYTES = 900
+"""Room for what a header says beside the model: its frame, its up axis, where it came from (with a name of 300 letters
+at the most)."""
 _sizes: WeakIdKeyDictionary = WeakIdKeyDictionary()
-"""Array -> coding -> bytes: squeezing takes longer than all the rest, and the same is asked several times."""
+"""Array -> coding -> what the header says, bytes: squeezing takes longer than all the rest, and the same is asked several times."""
 
 
 def best_coding(attribute: Attribute) -> Attribute:
@@ -48,12 +49,21 @@ def parts_of(packed: Packed) -> tuple[float, float]:
 
 
 def _header_bytes(packed: Packed) -> int:
-    known: dict[str, Any] = {
-        name: {"codec": each.codec, "numbers": dict(each.numbers), "tolerance": each.tolerance,
-               "streams": [[stream, "zstd", 0, "steps: true, bytes: 12345678, coding"] for stream in each.streams]}
-        for name, each in packed.attributes.items()
+    entries: dict[str, Any] = {}
+    for name, each in packed.attributes.items():
+        streams = [
+            {"name": stream, **_squeezed(array, each.coding.get(stream, "zstd"))[0]}
+            for stream, array in each.streams.items()
+        ]
+        entries[name] = {
+            "codec": each.codec, "numbers": dict(each.numbers), "tolerance": each.tolerance, "streams": streams,
+        }  # fmt: skip
+    facts = {
+        "format": "splat-packed", "version": 1, "compressor": packed.kind, "primitive": packed.primitive,
+        "settings": dict(packed.settings), "count": packed.count, "sh_degree": packed.sh_degree,
+        "filter2d": packed.filter2d, "attributes": entries,
     }  # fmt: skip
-    return len(json.dumps([known, dict(packed.settings)])) + HEAD_BYTES
+    return len(json.dumps(facts, separators=(",", ":"))) + FACTS_BYTES
 
 
 def _best(array: np.ndarray) -> Coding:
@@ -63,7 +73,12 @@ def _best(array: np.ndarray) -> Coding:
 
 
 def _squeezed_bytes(array: np.ndarray, coding: Coding) -> int:
+    return _squeezed(array, coding)[1]
+
+
+def _squeezed(array: np.ndarray, coding: Coding) -> tuple[dict[str, Any], int]:
     known = _sizes.setdefault(array, {})
     if coding not in known:
-        known[coding] = sum(map(len, squeezed(array, coding)[1]))
+        facts, parts = squeezed(array, coding)
+        known[coding] = {**facts, "bytes": [len(part) for part in parts]}, sum(map(len, parts))
     return known[coding]

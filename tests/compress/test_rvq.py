@@ -104,6 +104,10 @@ class TestTraining:
         short = RvqCompressor().rescaled(1 / 30)
         assert short.book_start == 967 and short.lr_masks == pytest.approx(0.02)
         assert RvqCompressor().rescaled(0.5).lr_masks == 0.01
+        weights = [RvqCompressor().rescaled(factor).mask_weight for factor in (2.0, 1.0, 0.5, 0.05, 0.01)]
+        assert weights == pytest.approx([5e-4, 5e-4, 2e-3, 0.2, 0.2])
+        assert RvqCompressor(mask_weight=0.5).rescaled(0.1).mask_weight == 0.5
+        assert RvqCompressor().afterwards(300).mask_weight == 5e-4
 
     def test_settings_out_of_range(self):
         with pytest.raises(ValueError, match="stages"):
