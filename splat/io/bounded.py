@@ -72,7 +72,7 @@ def zip_member(path: Path, archive: zipfile.ZipFile, name: str, *, most: int) ->
             data = stream.read(most + 1)
     except KeyError as error:
         raise UserError(f"{path}: holds no {name!r}") from error
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, OSError, zlib.error) as error:
         raise UserError(f"{path}: {name!r} inside cannot be read ({' '.join(str(error).split())[:200]})") from error
     need(path, len(data) <= most, f"{name!r} inside is larger than {most:,} bytes")
     return data
@@ -81,5 +81,5 @@ def zip_member(path: Path, archive: zipfile.ZipFile, name: str, *, most: int) ->
 def plain_names(path: Path, names: Collection[str]) -> None:
     """Refuse file names from inside a file that could lead out of its folder."""
     for name in names:
-        bad = not name or name in (".", "..") or any(mark in name for mark in ("/", "\\", "\0", ":"))
+        bad = name in ("", ".", "..") or not name.isprintable() or any(mark in name for mark in ("/", "\\", ":"))
         need(path, not bad, f"names {name!r} as one of its files; only plain names in the same folder are read")

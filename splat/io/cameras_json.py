@@ -56,7 +56,7 @@ def read_cameras_json(path: str | Path) -> tuple[Camera, ...]:
         return tuple(_camera(entry) for entry in entries)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: not an Inria cameras.json ({type(error).__name__}: {error})") from error
 
 
@@ -68,4 +68,8 @@ def _camera(entry: dict) -> Camera:
     intrinsics = np.array(
         [[entry["fx"], 0, entry.get("cx", width / 2)], [0, entry["fy"], entry.get("cy", height / 2)], [0, 0, 1]], float
     )
-    return Camera(str(entry["img_name"]), invert_rigid(world_from_camera), intrinsics, width, height)
+    with np.errstate(over="ignore", invalid="ignore"):
+        camera_from_world = invert_rigid(world_from_camera)
+    if not (np.isfinite(camera_from_world).all() and np.isfinite(intrinsics).all()):
+        raise ValueError(f"view {str(entry['img_name'])[:80]!r} has numbers that are not finite")
+    return Camera(str(entry["img_name"]), camera_from_world, intrinsics, width, height)
