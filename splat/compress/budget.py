@@ -20,7 +20,7 @@ from splat.compress.none import NoCompression
 from splat.compress.own_adam import step_learnables
 from splat.compress.palette import PALETTE
 from splat.compress.protocol import CompressState, Goal
-from splat.compress.rest_palette import begun_palette, drawn_rest, rest_attribute, rest_bytes
+from splat.compress.rest_palette import begun_palette, drawn_rest, entries_of, rest_attribute, rest_bytes
 from splat.compress.stored_size import best_coding, parts_of, stored_bytes
 from splat.compress.turns import least_turned
 from splat.errors import UserError
@@ -41,6 +41,8 @@ _PRUNINGS = 4
 _TRIES = 12
 _NEARLY = 0.995
 """Of the goal, what a guess of the splats' number aims at."""
+_GUESSED = 1.1
+"""The same before there is a palette: what is gone does not come back."""
 _OTHER_STEP = 1 / 64
 """Of fields with no setting of their own."""
 BYTES_PER_MB = 1_000_000
@@ -275,21 +277,19 @@ class BudgetCompressor(NoCompression):
             return looks
         return told + 1e-12 * told.max() * looks  # those no view has seen go first, the fainter ones before
 
+    @torch.no_grad()
     def _goal_count(self, state: CompressState, model: SplatModel) -> int:
-        """How many splats are to stay."""
+        """How many splats are to stay; rather more while the palette is a guess."""
         count = floor(self.keep * state.scalars[_BEGUN] + 0.5)
         if not self.target_mb or not model.count:
             return count
-        rows = packable_rows(model)
-        bare = CompressState(state.rows, dict(state.parameters), state.moments, state.scalars)
-        extra_row = extra = 0.0
+        per_row, fixed = parts_of(self.encoded(state, model, packable_rows(model)))
+        slack = _NEARLY
         if PALETTE not in state.parameters:
-            degree = min(self.sh_degree, model.sh_degree)
-            extra_row, extra = rest_bytes(degree, entries_of(self.palette, model.count))
-        with torch.no_grad():
-            per_row, fixed = parts_of(self.encoded(bare, model, rows))
-        limit = self.target_mb * BYTES_PER_MB * _NEARLY
-        return max(int((limit - fixed - extra) / (per_row + extra_row)), 1)
+            rest = with_sh_degree(model, min(self.sh_degree, model.sh_degree)).rows["sh_rest"]
+            each, whole = rest_bytes(rest, entries_of(self.palette, model.count), step=self.step_rest)
+            per_row, fixed, slack = per_row + each, fixed + whole, _GUESSED
+        return max(int((self.target_mb * BYTES_PER_MB - fixed) / per_row * slack), 1)
 
     def _fitting(
         self, state: CompressState, model: SplatModel, limit: int, known: tuple[Packed, int]
@@ -321,12 +321,6 @@ class BudgetCompressor(NoCompression):
                 f"{least / BYTES_PER_MB:.3g}"
             )
         return best
-
-
-def entries_of(share: float, count: int) -> int:
-    """Of a palette: a power of two, so that labels need whole bits."""
-    wanted = min(share * count, 65_536)
-    return 2 ** round(log2(wanted)) if wanted >= 2 else int(wanted > 0)
 
 
 def span_of(model: SplatModel) -> float:

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from splat.compress.palette import LABELS, PALETTE
 from splat.compress.protocol import CompressState, Goal
-from splat.compress.rate_search import Option, Plan, drop_of, loss_of, plan_for_loss, plan_for_size
-from splat.compress.rest_palette import rest_attribute
+from splat.compress.rate_search import Option, Plan, loss_of, plan_for_loss, plan_for_size
+from splat.compress.rest_palette import begun_palette, entries_of, rest_attribute
 from splat.compress.stored_size import attribute_bytes, best_coding, stored_bytes
 from splat.compress.turns import least_turned
 from splat.errors import UserError
+from splat.geometry.sh import coefficients_of_degree
 from splat.io.packed import Attribute
-from splat.io.packed_file import packable_rows
+from splat.io.packed_file import packable_rows, taken
+from splat.io.palette import kmeans
 from splat.io.selection import largest, opacity_importance, with_sh_degree
 from splat.model.splat_model import SplatModel
 
@@ -27,22 +29,23 @@ if TYPE_CHECKING:
 
 Measure = Callable[[SplatModel], float]
 LEVELS: dict[str, tuple[float, ...]] = {
-    "bits_means": (15.0, 14.0, 13.0, 12.0, 11.0),
-    "bits_quats": (9, 7, 6, 5, 4),
+    "bits_means": (16.0, 14.0, 13.0, 12.0, 11.0),
+    "bits_quats": (10, 7, 6, 5, 4),
     "bits_opacities": (8, 6, 5, 4, 3),
-    "step_scales": (0.03, 0.06, 0.12, 0.2, 0.3),
-    "step_sh0": (0.015, 0.03, 0.05, 0.08, 0.13),
+    "step_scales": (0.01, 0.05, 0.12, 0.2, 0.3),
+    "step_sh0": (0.006, 0.025, 0.05, 0.08, 0.13),
 }
 """Settings of each knob, the finest first."""
 COLORS: tuple[tuple[int, float, float], ...] = (
-    (3, 0.2, 0.02), (3, 0.1, 0.03), (3, 0.05, 0.03), (3, 0.025, 0.03), (2, 0.05, 0.03), (2, 0.0125, 0.03),
-    (1, 0.025, 0.03), (1, 0.006, 0.03), (0, 0.0, 0.03),
+    (3, 0.5, 0.01), (3, 0.2, 0.02), (3, 0.1, 0.03), (3, 0.05, 0.03), (3, 0.025, 0.03), (2, 0.05, 0.03),
+    (2, 0.0125, 0.03), (1, 0.025, 0.03), (1, 0.006, 0.03), (0, 0.0, 0.03),
 )  # fmt: skip
 """Highest band, entries of the palette per splat, step of its numbers."""
 SHARES = (0.9, 0.8, 0.65, 0.5, 0.35)
-WORST = 2.0
-"""dB: coarser settings of a knob are not looked at when one costs this."""
-RECOVERED = {"prune": 0.75, "color": 0.5, "steps": 0.5}
+WORST, _GOOD = 2.0, 32.0
+"""dB: coarser settings of a knob are not looked at when one costs this; where the model is compared with itself, so
+that any error is a large share of none, when it costs as much of a good picture."""
+RECOVERED = {"prune": 0.92, "color": 0.5, "steps": 0.5}
 """Of its loss, what training through it wins back."""
 _FIELDS = {"bits_means": ("means", "vertices"), "bits_quats": ("quats",), "bits_opacities": ("logit_opacities",),
            "step_scales": ("log_scales",), "step_sh0": ("sh0",)}  # fmt: skip
@@ -77,6 +80,7 @@ class _Search:
         self.state.scalars.pop("rows_fitted")  # its colours stay as they are until they are looked at
         self.base = measure(self._decoded(self.compressor, self.state))
         self.own = measure(model)
+        self.much = loss_of(WORST) * max(1.0, 10 ** ((self.base - _GOOD) / 10))
 
     # what each knob costs ---------------------------------------------------------------------------------
 
@@ -104,25 +108,44 @@ class _Search:
             if before is not None and isinstance(level, float):
                 yield from _between(name, before, option)
             yield option
-            if drop_of(lost) > WORST:
+            if lost > self.much:
                 return
             before = option
 
     def _colors(self) -> Iterator[Option]:
+        finest: tuple[Tensor, Tensor] | None = None
         for degree, share, step in COLORS:
             if degree > self.model.sh_degree or degree > self.compressor.sh_degree:
                 continue
-            tried = replace(self.compressor, sh_degree=degree, palette=share, step_rest=step, prune_until=0)
-            state = CompressState(dict(self.state.rows), {}, {}, {**self.state.scalars, "seed": 0.0})
-            tried._fit_palette(state, self.model)
             settings = {"sh_degree": degree, "palette": share, "step_rest": step}
+            tried = replace(self.compressor, **settings, prune_until=0)  # type: ignore[arg-type]
+            state = CompressState(dict(self.state.rows), {}, {}, {**self.state.scalars, "rows_fitted": 1.0})
             row_bytes = fixed = 0.0
-            if PALETTE in state.parameters:
+            if degree and share:
+                finest = finest or self._palette(degree, share)
+                state.parameters[PALETTE], state.rows[LABELS] = self._coarser(finest, degree, share)
                 sizes = attribute_bytes(best_coding(self._rest(state, degree, step)))
-                sampled = len(self._sample())
-                row_bytes, fixed = sizes["labels"] / max(sampled, 1), float(sizes["palette"])
+                row_bytes, fixed = sizes["labels"] / max(len(self._sample()), 1), float(sizes["palette"])
             lost = self._loss(self._decoded(tried, state))
             yield Option(settings, row_bytes, fixed, max(lost, 0.0) * self._left("color"))
+
+    def _palette(self, degree: int, share: float) -> tuple[Tensor, Tensor]:
+        state = CompressState()
+        rest = with_sh_degree(self.model, degree).rows["sh_rest"]
+        begun_palette(state, rest, entries=entries_of(share, self.model.count), weights=opacity_importance(self.model),
+                      seed=0)  # fmt: skip
+        return state.parameters[PALETTE].detach(), state.rows[LABELS]
+
+    def _coarser(self, finest: tuple[Tensor, Tensor], degree: int, share: float) -> tuple[Tensor, Tensor]:
+        """Fewer entries with fewer bands, made of those there are: in no time, and nearly as good."""
+        palette, labels = finest
+        palette = palette[:, : 3 * (coefficients_of_degree(degree) - 1)]
+        entries = entries_of(share, self.model.count)
+        if entries >= len(palette):
+            return palette, labels
+        mass = torch.bincount(labels, minlength=len(palette)).float()
+        fewer, of_entries = kmeans(palette, max(entries, 1), seed=0, weights=mass)
+        return fewer, of_entries[labels]
 
     def _shares(self) -> dict[float, float]:
         worth, found, worst = opacity_importance(self.model), {}, 0.0
@@ -133,7 +156,7 @@ class _Search:
             filter3d = None if decoded.filter3d is None else decoded.filter3d[kept]
             worst = max(worst, self._loss(replace(decoded, rows=rows, filter3d=filter3d)))
             found[share] = worst * self._left("prune")
-            if drop_of(worst) > 2 * WORST:
+            if worst > 2 * self.much:
                 break
         return found
 
@@ -247,8 +270,6 @@ class _Search:
 
 def _arranged(model: SplatModel) -> SplatModel:
     """The rows that can be packed, in the order of the file, ellipsoids by their shortest names."""
-    from splat.io.packed_file import taken
-
     model = taken(model, packable_rows(model))
     if {"quats", "log_scales"} <= set(model.rows):
         quats, scales = least_turned(model.rows["quats"], model.rows["log_scales"])

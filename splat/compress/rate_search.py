@@ -7,15 +7,17 @@ common price of bytes (Shoham and Gersho 1988).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, log, log10
 from typing import Any
 
-_ROUNDS = 40
-SHARES = 97
-"""Kept shares of the splats that are tried: steps of 1 %, down to 4 %."""
+_ROUNDS = 24
+_COARSE = 8
+"""Kept shares of the splats are tried in steps of so many per cent first, then of one."""
+_LEAST = 4
+"""The smallest share, per cent."""
 
 
 @dataclass(frozen=True)
@@ -57,33 +59,30 @@ def plan_for_size(
     knobs: Mapping[str, Sequence[Option]], shares: Mapping[float, float], *, rows: int, size: float
 ) -> Plan | None:
     """The least loss in at most ``size`` bytes; None where nothing fits. ``shares``: kept share -> loss, measured."""
-    best: Plan | None = None
-    for share in _shares(shares):
-        plan = _cheapest(knobs, share, share_loss(shares, share), rows, size)
-        if plan is not None and (best is None or plan.loss < best.loss):
-            best = plan
-    return best
+
+    def plan(share: float) -> Plan | None:
+        return _cheapest(knobs, share, share_loss(shares, share), rows, size)
+
+    return _best_share(plan, shares, lambda each: each.loss)
 
 
 def plan_for_loss(
     knobs: Mapping[str, Sequence[Option]], shares: Mapping[float, float], *, rows: int, loss: float
 ) -> Plan:
     """The fewest bytes at no more than ``loss``; where even the best of everything loses more, that."""
-    best: Plan | None = None
-    for share in _shares(shares):
+
+    def plan(share: float) -> Plan | None:
         lost = share_loss(shares, share)
-        finest = _at(knobs, share, lost, rows, 0.0)
-        if finest.loss > loss:
-            continue
+        if _at(knobs, share, lost, rows, 0.0).loss > loss:
+            return None
         low, high = _prices()
         for _ in range(_ROUNDS):
-            price = exp((low + high) / 2)
-            fits = _at(knobs, share, lost, rows, price).loss <= loss
-            low, high = ((low + high) / 2, high) if fits else (low, (low + high) / 2)
-        plan = _at(knobs, share, lost, rows, exp(low))
-        if best is None or plan.bytes < best.bytes:
-            best = plan
-    return best or _at(knobs, 1.0, 0.0, rows, 0.0)
+            middle = (low + high) / 2
+            fits = _at(knobs, share, lost, rows, exp(middle)).loss <= loss
+            low, high = (middle, high) if fits else (low, middle)
+        return _at(knobs, share, lost, rows, exp(low))
+
+    return _best_share(plan, shares, lambda each: each.bytes) or _at(knobs, 1.0, 0.0, rows, 0.0)
 
 
 def share_loss(shares: Mapping[float, float], share: float) -> float:
@@ -99,8 +98,23 @@ def share_loss(shares: Mapping[float, float], share: float) -> float:
     return more * (1 + (more / max(less, more / 2, 1e-9)) * (log(below) - log(share)) / (log(above) - log(below)))
 
 
-def _shares(shares: Mapping[float, float]) -> list[float]:
-    return [1.0] if not shares else [(100 - step) / 100 for step in range(SHARES)]
+def _best_share(
+    plan: Callable[[float], Plan | None], shares: Mapping[float, float], cost: Callable[[Plan], float]
+) -> Plan | None:
+    """The plan of least cost over the kept shares; of equals, that which keeps more."""
+    tried: dict[int, Plan] = {}
+
+    def look(percents: Iterable[int]) -> None:
+        for percent in percents:
+            if percent not in tried and (found := plan(percent / 100)) is not None:
+                tried[percent] = found
+
+    look(range(100, _LEAST - 1, -_COARSE) if shares else [100])
+    if shares:
+        look([_LEAST])
+        middle = min(tried, key=lambda percent: cost(tried[percent]), default=_LEAST)
+        look(range(min(middle + _COARSE - 1, 100), max(middle - _COARSE, _LEAST - 1), -1))
+    return tried[min(tried, key=lambda percent: (cost(tried[percent]), -percent))] if tried else None
 
 
 def _cheapest(

@@ -9,4 +9,6 @@ from splat.compress.grid import GridCompressor
 from splat.compress.none import NoCompression
 from splat.compress.rvq import RvqCompressor
 
-COMPRESSORS: dict[str, Any] = {cls.kind: cls for cls in (NoCompression, GridCompressor, RvqCompressor, BudgetCompressor)}
+COMPRESSORS: dict[str, Any] = {
+    cls.kind: cls for cls in (NoCompression, GridCompressor, RvqCompressor, BudgetCompressor)
+}

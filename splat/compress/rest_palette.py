@@ -16,8 +16,15 @@ from splat.io.codecs.palette import Palette
 from splat.io.packed import Attribute
 
 LARGEST = 65_536
-_BITS_PER_NUMBER = 4.5
-"""Of a palette's entries, before there is one to measure."""
+_SAMPLE = 20_000
+_OF_ROWS = 0.8
+"""Bits of a number of the palette, of those that one of a row needs."""
+
+
+def entries_of(share: float, count: int) -> int:
+    """Of a palette: a power of two, so that labels need whole bits."""
+    wanted = min(share * count, LARGEST)
+    return 2 ** round(log2(wanted)) if wanted >= 2 else int(wanted > 0)
 
 
 def begun_palette(state: CompressState, rest: Tensor, *, entries: int, weights: Tensor, seed: int) -> None:
@@ -69,9 +76,13 @@ def rest_attribute(state: CompressState, rows: Tensor, values: Tensor, *, step: 
                         {"labels": "webp", "palette": "webp"})  # fmt: skip
 
 
-def rest_bytes(degree: int, entries: int) -> tuple[float, float]:
-    """What a palette to come will take: per splat, and whatever their number."""
-    width = 3 * (coefficients_of_degree(degree) - 1)
-    if not width or not entries:
+def rest_bytes(rest: Tensor, entries: int, *, step: float) -> tuple[float, float]:
+    """What a palette of ``rest [N,K-1,3]`` will take, roughly: per splat, and whatever their number. An entry is a mean
+    of rows, so it needs fewer bits than they do."""
+    width = prod(rest.shape[1:])
+    if not width or not entries or not len(rest):
         return 0.0, 0.0
-    return log2(max(entries, 2)) / 8, entries * width * _BITS_PER_NUMBER / 8
+    sample = rest.detach()[:: max(len(rest) // _SAMPLE, 1)].reshape(-1)
+    counts = torch.unique((sample[sample.isfinite()] / step).round(), return_counts=True)[1].double()
+    bits = float((counts * (counts.sum() / counts).log2()).sum() / counts.sum().clamp_min(1))
+    return log2(max(entries, 2)) / 8, entries * width * _OF_ROWS * bits / 8

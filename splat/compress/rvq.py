@@ -51,12 +51,14 @@ SHAPES = ("log_scales", "quats")
 COLORS = ("sh0", "sh_rest")
 CODING: Coding = "webp"
 """Of numbers per splat: 5 to 10 % smaller than Zstandard's, as neighbouring channels are alike."""
+_BOOK_START = 29_000
+"""Of ``SCHEDULE_STEPS`` steps."""
 _MASK_STEPS = 2000
 """A run of fewer steps learns its masks at a higher rate: from where they start to the threshold takes 560 steps."""
 _MOST_MASK_WEIGHT = 0.2
 """Measured on the embedded scene, 1,500 steps of ``adaptive`` with 80,000 splats (26.12 dB): 0.1 removes 9 % of them at
-26.12 dB, 0.2 35 % at 26.03, 0.3 57 % at 25.67; the published 5e-4 removes none in so few steps. Three times the learning
-rate removes everything."""
+26.12 dB, 0.2 35 % at 26.03, 0.3 57 % at 25.67; the published 5e-4 removes none in so few steps. At three times the
+learning rate everything goes."""
 _ALIGNED = ("quats",)
 
 
@@ -83,7 +85,7 @@ class RvqCompressor(NoCompression):
     """Books in a row, 1 to 16 (published: 6)."""
     entries: int = 64
     """Entries of a book, 2 to 256."""
-    book_start: int = 29_000
+    book_start: int = _BOOK_START
     """Step at which sizes and rotations move onto their books."""
     book_rounds: int = 10
     """Rounds of k-means that start a book (published: 1)."""
@@ -127,7 +129,8 @@ class RvqCompressor(NoCompression):
         least = {"mask_every": 50, "field_refresh": 50}  # each costs a copy of the rows, or a plan
         steps = ("mask_every", "book_start", "color_start", "commitment_steps", "field_refresh")
         own = {name: stretched(getattr(self, name), factor, at_least=least.get(name, 1)) for name in steps}
-        faster = max(_MASK_STEPS / max(factor * SCHEDULE_STEPS, 1), 1.0)
+        total = SCHEDULE_STEPS * own["book_start"] / _BOOK_START  # also where these are stretched already
+        faster = max(_MASK_STEPS / max(total, 1), 1.0) / max(_MASK_STEPS * factor / max(total, 1), 1.0)
         # What a mask is worth acts through its drift, step by step: weights of short runs are larger, to a limit.
         weight = max(self.mask_weight, min(self.mask_weight / factor**2, _MOST_MASK_WEIGHT))
         return replace(self, **own, lr_masks=min(self.lr_masks * faster, 0.1), mask_weight=weight)

@@ -16,7 +16,7 @@ FACTS_BYTES = 900
 """Room for what a header says beside the model: its frame, its up axis, where it came from (with a name of 300 letters
 at the most)."""
 _sizes: WeakIdKeyDictionary = WeakIdKeyDictionary()
-"""Array -> coding -> what the header says, bytes: squeezing takes longer than all the rest, and the same is asked several times."""
+"""Array -> coding -> what the header says, bytes: squeezing takes longest, and the same is asked several times."""
 
 
 def best_coding(attribute: Attribute) -> Attribute:

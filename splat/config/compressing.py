@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -80,13 +81,14 @@ def pack_export(
     def export(state: TrainState) -> None:
         path = run_dir / PACKED_NAME
         header = scene_header(scene, step=state.step)
+        began = time.perf_counter()
         packed = write_compressed(compressor, state.compress, state.model, path, header)
         if packed is None:
             return
         size = path.stat().st_size
         say(f"compressed: {path}, {bytes_text(size, packed.count)}")
         _record(run_dir, step=state.step, compressor=compressor.kind, file=path.name, size_bytes=size,
-                splats=packed.count)  # fmt: skip
+                splats=packed.count, secs=time.perf_counter() - began)  # fmt: skip
 
     return export
 

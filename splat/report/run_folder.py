@@ -86,7 +86,7 @@ def read_run(run_dir: str | Path) -> RunRecord:
     starts = [line for line in lines if line.get("kind") == "start"]
     evals = _by_step(lines, "eval")
     exports = _by_step(lines, "export")
-    lines = [line for line in lines if line.get("kind") != "export"]  # written after the end of the training
+    lines = [line for line in lines if line.get("kind") not in ("export", "pack")]  # written after the training's end
     ended = bool(lines) and lines[-1].get("kind") == "finish"
     protocol = per_view.get("protocol") or (evals[-1].get("protocol") if evals else None) or {}
     return RunRecord(

@@ -6,8 +6,9 @@ from math import log10
 import pytest
 import torch
 
-from splat.compress.budget import GATE, BudgetCompressor, entries_of, span_of
+from splat.compress.budget import GATE, BudgetCompressor, span_of
 from splat.compress.protocol import CompressState, Goal
+from splat.compress.rest_palette import entries_of
 from splat.compress.stored_size import stored_bytes
 from splat.errors import UserError
 from splat.io.packed_file import read_spack, unpacked, write_packed
@@ -27,7 +28,7 @@ def _model(kind="gaussian", count=1200, *, sh_degree=2):
     return SplatModel(primitive, rows, sh_degree)
 
 
-def _measure(reference):
+def _measure(reference, floor=20.0):
     """A picture without a renderer: histograms of places, weighted by each field and by opacity."""
 
     def drawn(model):
@@ -44,7 +45,7 @@ def _measure(reference):
             from splat.io.selection import with_sh_degree
 
             model = with_sh_degree(model, reference.sh_degree)
-        return -10 * log10(float((drawn(model) - truth).square().mean()) + 20.0)
+        return -10 * log10(float((drawn(model) - truth).square().mean()) + floor)
 
     return measure
 
@@ -84,6 +85,11 @@ class TestSize:
         compressor = BudgetCompressor(target_mb=0.0009).afterwards(0)
         with pytest.raises(UserError, match="one splat takes"):
             compressor.pack(compressor.start(model, seed=0), model)
+
+    def test_beside_the_model_itself_all_knobs_are_turned(self):
+        model = _model(count=500)
+        tuned = BudgetCompressor().afterwards(0).tuned(model, Goal(size_bytes=7_000), _measure(model, floor=1e-10))
+        assert tuned.keep > 0.4 and tuned.bits_means < 14 and tuned.step_sh0 > 0.03
 
     def test_aims_while_training(self):
         assert BudgetCompressor().aimed(Goal(size_bytes=8_000_000)).target_mb == 8

@@ -15,7 +15,7 @@ from splat.model.gaussian import GaussianPrimitive
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
 
-EARLY = GridCompressor(sort_from=2, sort_every=2, smoothness_ramp=2, round_from=5)
+EARLY = GridCompressor(sort_from=2, sort_every=2, smoothness=1.0, smoothness_ramp=2, round_from=5)
 
 
 def _model(count: int, sh_degree: int = 1) -> SplatModel:
@@ -87,7 +87,7 @@ def test_what_is_drawn_late_is_what_the_file_decodes_to():
     state = EARLY.start(model, seed=0)
     _edited(EARLY, state, model, 2)
     rows = {name: table.requires_grad_() for name, table in model.rows.items()}
-    assert EARLY.drawn(state, 4, rows) is rows
+    assert EARLY.drawn(state, 4, rows) is rows and GridCompressor().drawn(state, 30_000, rows) is rows
     drawn, shown = EARLY.drawn(state, 5, rows), EARLY.finished(state, 5, model)
     for name, table in drawn.items():
         spread = float(rows[name].detach().max() - rows[name].detach().min())
@@ -153,11 +153,12 @@ def test_rows_that_cannot_be_drawn_stay_out_and_growth_lies_beside_its_parents()
 
 @pytest.mark.parametrize("factor", [1 / 30_000, 1 / 20, 1.0])
 def test_schedules_stretch(factor):
-    short = GridCompressor().rescaled(factor)
+    short = GridCompressor(round_from=20_000).rescaled(factor)
     assert 1 <= short.sort_from <= 15_000 * factor + 1 and short.sort_every >= 25
     assert short.round_from >= short.sort_from
     few = GridCompressor().afterwards(400)
-    assert few.sort_from == 1 and few.sort_every == 100 and few.round_from == 200
+    assert few.sort_from == 1 and few.sort_every == 100 and few.round_from == 0
+    assert replace(few, round_from=1).afterwards(400).round_from == 200
 
 
 def test_it_trains_beside_a_densifier_and_ends_on_a_square():

@@ -99,6 +99,14 @@ def test_what_the_ply_lost_is_shown_and_does_not_hide_the_end(tmp_path):
     assert read_run(folder).finish["reason"] == "done"
 
 
+def test_a_packed_file_after_the_end_does_not_make_a_run_unfinished(tmp_path):
+    folder = make_run(tmp_path / "r")
+    ended = read_run(folder).finish
+    with open(folder / "metrics.jsonl", "a") as stream:
+        stream.write(json.dumps({"kind": "pack", "step": 3000, "compressor": "rvq", "size_bytes": 1}) + "\n")
+    assert ended and read_run(folder).finish == ended
+
+
 def test_an_export_measured_without_photographs_or_half_told(tmp_path):
     folder = make_run(tmp_path / "r", finished=False)
     for line in ({name: LOSS[name] for name in ("kind", "step", "what", "views", "source", "psnr")},
