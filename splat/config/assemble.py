@@ -14,7 +14,7 @@ import torch
 from splat.config.build import config_text, differences, effective, preset_config
 from splat.config.compressing import Shown, check_compressor, drawn_model, pack_export
 from splat.config.devices import choose_device, machine_name, prepare_process
-from splat.config.goals import limiting_flag, size_text
+from splat.config.goals import limiting_flag, size_text, within_views
 from splat.config.outputs import Outputs
 from splat.config.schema import TrainConfig
 from splat.config.starting import model_of_checkpoint, model_to_start_from
@@ -122,6 +122,10 @@ def gather(
     scene = open_capture(config, say)
     if not scene.train_indices:
         raise UserError(f"{scene.root}: no image is left to train on; loosen scene.test_every or the list files")
+    asked = config.steps
+    config = within_views(config, len(scene.train_indices))
+    if config.steps < asked:
+        say(f"few views: {config.steps:,} steps instead of {asked:,} (more would overfit; --steps N has the last word)")
     # In the configuration too: who rebuilds the model from a checkpoint must draw the same splats.
     config = replace(config, primitive=config.primitive.fitted(typical_focal_px(scene)))
     if (size := size_text(config)) is not None:

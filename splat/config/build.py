@@ -195,7 +195,8 @@ def _config(merged: Tables) -> TrainConfig:
 
 
 def _require_positive(top: Mapping[str, Any]) -> None:
-    for name in ("steps", "schedule_steps", "max_splats", "max_minutes", "target_psnr", "target_mb"):
+    for name in ("steps", "schedule_steps", "max_splats", "max_minutes", "target_psnr", "target_mb",
+                 "steps_per_view"):  # fmt: skip
         value = top.get(name)
         if value is not None and not value > 0:
             raise UserError(f"{name} = {value!r} does not fit: it must be above 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from splat.compress.protocol import Compressor, Goal
@@ -42,6 +43,15 @@ def most_splats(config: TrainConfig) -> int | None:
     """The tighter of ``max_splats`` and ``target_mb``."""
     limits = [limit for limit in (config.max_splats, splats_within(config)) if limit is not None]
     return min(limits, default=None)
+
+
+def within_views(config: TrainConfig, views: int) -> TrainConfig:
+    """The configuration for a capture with so many training views: ``steps_per_view`` becomes a number of steps, so
+    that a run that is extended or repeated keeps what it was given."""
+    if config.steps_per_view is None:
+        return config
+    most = max(1, round(config.steps_per_view * views))
+    return replace(config, steps=min(config.steps, most), steps_per_view=None)
 
 
 def limiting_flag(config: TrainConfig) -> str:

@@ -122,6 +122,8 @@ class TrainConfig:
     """Preset this began from (a record; the values below stand for themselves)."""
     steps: int = DEFAULT_STEPS
     """Optimizer steps."""
+    steps_per_view: float | None = None
+    """Where a preset chose the steps: no more than this per training view, as long runs overfit few views."""
     schedule_steps: int = DEFAULT_STEPS
     """Steps for which the step-valued settings are written; they are stretched by steps / schedule_steps."""
     seed: int = 0

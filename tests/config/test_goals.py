@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -7,9 +8,18 @@ from typing import ClassVar
 import pytest
 import torch
 
+from splat.cli.commands.train import layers_of
 from splat.config.assemble import check_parts, gather, loop_settings, stats_needed
 from splat.config.build import build_config, effective, nested
-from splat.config.goals import FILE_HEAD_BYTES, limiting_flag, most_splats, row_bytes, size_text, splats_within
+from splat.config.goals import (
+    FILE_HEAD_BYTES,
+    limiting_flag,
+    most_splats,
+    row_bytes,
+    size_text,
+    splats_within,
+    within_views,
+)
 from splat.config.memory import estimate_memory
 from splat.densify.adaptive import AdaptiveDensity
 from splat.densify.registry import DENSIFIERS
@@ -145,3 +155,24 @@ def test_the_header_has_room(tiny_scene, monkeypatch, tmp_path):
     assert main(["train", str(tiny_scene), "-o", "run", *flags]) == 0
     size, config = Path("run/model.safetensors").stat().st_size, config_of(target_mb=0.02)
     assert size < 20_000 and size - splats_within(config) * row_bytes(config) < FILE_HEAD_BYTES / 2
+
+
+@pytest.mark.parametrize(("per_view", "views", "steps"), [(None, 2, 3000), (70, 22, 1540), (70, 97, 3000), (0.1, 2, 1)])
+def test_few_views_take_fewer_steps(per_view, views, steps):
+    config = build_config([("", {"steps": 3000, "steps_per_view": per_view})])
+    bounded = within_views(config, views)
+    assert (bounded.steps, bounded.steps_per_view) == (steps, None)
+    assert within_views(bounded, 1) == bounded, "what was given stays when the run goes on"
+
+
+def test_a_preset_bounds_its_steps_and_whoever_asks_for_steps_gets_them(tiny_scene):
+    said = []
+    for given, steps in (({}, None), ({"steps": "400"}, 400)):
+        _, layers = layers_of(Namespace(preset="cpu", config=None), {"capture": str(tiny_scene), **given})
+        parts = gather(build_config(layers), said.append)
+        views = len(parts.scene.train_indices)
+        assert parts.config.steps == (steps or 70 * views) and parts.config.steps_per_view is None
+        parts.close()
+    assert [line for line in said if "few views" in line] == [
+        f"few views: {70 * views:,} steps instead of 3,000 (more would overfit; --steps N has the last word)"
+    ]

@@ -194,6 +194,8 @@ def layers_of(args: argparse.Namespace, settings: dict[str, Any]) -> tuple[str, 
         layers.append((str(args.config), tables))
     else:
         layers.append((f"preset {preset}", read_preset(preset)))
+    if "steps" in settings:  # whoever asks for steps means them
+        settings = {"steps_per_view": None, **settings}
     layers.append(("command line", {**nested(settings), "preset": preset}))
     source = next((tables["start_from"] for _, tables in reversed(layers) if tables.get("start_from")), None)
     if source is not None:
