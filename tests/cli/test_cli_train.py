@@ -143,7 +143,8 @@ def test_names_of_other_trainers_work(tiny_scene, capsys):
 
 
 def test_time_budget_ends_with_evaluation_and_export(tiny_scene, capsys):
-    assert main(["train", str(tiny_scene), "-o", "run", "--preset", "cpu", "--steps", "3000", "--max-minutes", "0.02"]) == 0
+    flags = ["--preset", "cpu", "--steps", "3000", "--max-minutes", "0.02"]
+    assert main(["train", str(tiny_scene), "-o", "run", *flags]) == 0
     assert "time budget used up" in capsys.readouterr().err
     (finish,) = records(Path("run"), "finish")
     assert finish["reason"] == "time" and 0 < finish["step"] < 3000
