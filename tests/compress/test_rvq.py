@@ -1,3 +1,5 @@
+from math import exp
+
 import pytest
 import torch
 from test_compressor_contract import _model, _stepped
@@ -111,6 +113,17 @@ class TestTraining:
         assert weights == pytest.approx([5e-4, 5e-4, 2e-3, 0.2, 0.2])
         assert RvqCompressor(mask_weight=0.5).rescaled(0.1).mask_weight == 0.5
         assert RvqCompressor().afterwards(300).mask_weight == 5e-4
+
+    def test_what_a_splat_must_be_worth_does_not_depend_on_how_few_there_are(self):
+        compressor = RvqCompressor(mask_weight=8.0)
+        worth = []
+        for count in (10, 40):
+            model = _model("gaussian", count)
+            state = compressor.start(model, seed=0)
+            compressor.regularizer(state, 1, model).backward()
+            worth.append(float(state.rows[MASKS].grad[0]))
+        slope = 1 / (1 + exp(-1)) * (1 - 1 / (1 + exp(-1)))
+        assert worth == pytest.approx([8.0 * slope / 80_000] * 2)
 
     def test_settings_out_of_range(self):
         with pytest.raises(ValueError, match="stages"):
