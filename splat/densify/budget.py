@@ -11,7 +11,7 @@ one reading of the texture maps while it grows: 10 s of a core where ``adaptive`
 beside it: to a tenth or so).
 
 Against the others, over five captures and three seeds: README. The penalties are for few views (2,000 steps, 40,000
-splats, 400 px): 22 training views of a skull 26.39 dB in the mean of three seeds against 25.03 without, 15 from a drone
+splats, 400 px): 21 training views of a skull 26.39 dB in the mean of three seeds against 25.03 without, 15 from a drone
 19.39 against 19.12; with many views they cost or gain 0.1 dB. Long runs overfit few views all the same: at tripled
 learning rates the skull has 28.6 dB after 1,000 steps and 26.5 after 2,000, or 27.9 with ``--sh-degree 0``. Growth by
 the gradient of 1 - SSIM alone (8 looks) came out even: 27.60 against 27.64 dB on the embedded scene, 30.99 against
