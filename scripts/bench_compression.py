@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench_call import Captures, told
 from bench_compression_extras import mask_jobs, sorting_jobs
 from bench_compression_npm import WRITES, find_tool, made_by_others
 from bench_compression_page import page
@@ -322,7 +323,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(sys.argv[1:] if argv is None else argv)
-    try:
+
+    def run() -> Captures:
         out = args.out.resolve()
         if args.combine:
             captures = combine([folder.resolve() for folder in args.combine])
@@ -331,15 +333,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_outputs(out, captures)
         else:
             captures = benchmark(args, out)
-    except UserError as error:
-        print(f"bench_compression: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; --resume goes on", file=sys.stderr)
-        return 130
-    print(markdown(captures), end="")
-    print(f"{args.out}/index.html", file=sys.stderr)
-    return 1 if failures(captures) else 0
+        return captures
+
+    return told("bench_compression", args.out, run, markdown=markdown, failures=failures)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench_call import Captures, told
 from bench_densifiers_page import page
 from bench_densifiers_runs import Plan, Progress, Training, ablations, capped_kinds, fitting, seconds_at, train
 from bench_densifiers_tables import markdown, summarised
@@ -332,7 +333,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(sys.argv[1:] if argv is None else argv)
-    try:
+
+    def run() -> Captures:
         out = args.out.resolve()
         if args.combine:
             captures = combine([folder.resolve() for folder in args.combine])
@@ -341,15 +343,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_outputs(out, captures)
         else:
             captures = benchmark(args, out)
-    except UserError as error:
-        print(f"bench_densifiers: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; --resume goes on", file=sys.stderr)
-        return 130
-    print(markdown(captures), end="")
-    print(f"{args.out}/index.html", file=sys.stderr)
-    return 1 if failures(captures) else 0
+        return captures
+
+    return told("bench_densifiers", args.out, run, markdown=markdown, failures=failures)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench_call import Captures, told
 from bench_primitives_crops import choose, write_crops
 from bench_primitives_measure import (
     HeldOut,
@@ -257,7 +258,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(sys.argv[1:] if argv is None else argv)
-    try:
+
+    def run() -> Captures:
         out = args.out.resolve()
         if args.combine:
             folders = [folder.resolve() for folder in args.combine]
@@ -269,15 +271,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             bench.train_all()
             folders, captures = [out], [bench.measure()]
         write_outputs(out, captures, folders)
-    except UserError as error:
-        print(f"bench_primitives: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; --resume goes on", file=sys.stderr)
-        return 130
-    print(markdown(captures), end="")
-    print(f"{args.out}/index.html", file=sys.stderr)
-    return 1 if failures(captures) else 0
+        return captures
+
+    return told("bench_primitives", args.out, run, markdown=markdown, failures=failures)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def read_native(path: str | Path) -> tuple[SplatModel, dict[str, Any]]:
     path = Path(path)
     tensors, header = load_tensors(path)
     check_header(path, header)
-    primitive = _primitive(path, header)
+    primitive = primitive_of_header(path, header)
     sh_degree, filter2d = header.get("sh_degree"), header.get("filter2d", "classic")
     if sh_degree not in (0, 1, 2, 3):
         raise UserError(f"{path}: SH degree {sh_degree!r} is not 0, 1, 2 or 3")
@@ -68,7 +68,8 @@ def check_header(path: Path, header: dict[str, Any]) -> None:
         raise UserError(f"{path}: written by a newer splat (format {version}, this one reads up to {VERSION}); update")
 
 
-def _primitive(path: Path, header: dict[str, Any]) -> Primitive:
+def primitive_of_header(path: Path, header: dict[str, Any]) -> Primitive:
+    """The primitive a header names, with its settings; UserError where they are not known."""
     from splat.model.primitives import PRIMITIVES
 
     kind, settings = header.get("primitive"), header.get("settings", {})

@@ -22,7 +22,7 @@ from splat.io.codecs.half import Half
 from splat.io.codecs.log16 import Log16
 from splat.io.codecs.smallest3 import Smallest3
 from splat.io.codecs.uniform import Uniform
-from splat.io.native_file import _primitive as primitive_of_header
+from splat.io.native_file import primitive_of_header
 from splat.io.packed import Attribute, Coding, Packed
 from splat.model.filter2d import FILTERS_2D
 from splat.model.primitive import Primitive

@@ -84,12 +84,8 @@ def model_of(plain: PlainSplats, path: Path, **facts: Any) -> tuple[SplatModel, 
     warnings = list(facts.pop("warnings", ()))
     plain, mended = _mended(plain)
     finite = _finite(plain)
-    if (mended & finite).any():
-        count = int((mended & finite).sum())
-        warnings.append(f"{path}: {count} splats with infinite opacity, zero size or no rotation, taken at that limit")
+    warnings += cleaned_up(path, mended, finite)
     if not finite.all():
-        count = int((~finite).sum())
-        warnings.append(f"{path}: {count} of {len(finite)} splats have non-finite numbers and were left out")
         plain = plain.taken(finite)
     opacities = plain.opacities.astype(np.float64)
     with np.errstate(divide="ignore"):
@@ -103,6 +99,18 @@ def model_of(plain: PlainSplats, path: Path, **facts: Any) -> tuple[SplatModel, 
     model = SplatModel(PRIMITIVES["gaussian"](), rows, plain.sh_degree, filter2d)
     header = {"primitive": "gaussian", "sh_degree": plain.sh_degree, "filter2d": filter2d, "provenance": {}}
     return model, {**header, **facts, "warnings": warnings}
+
+
+def cleaned_up(path: Path, mended: np.ndarray, finite: np.ndarray) -> list[str]:  # [N] bool, [N] bool
+    """One sentence each for rows that were taken at a limit and for those that were left out."""
+    told = []
+    if (mended & finite).any():
+        count = int((mended & finite).sum())
+        told.append(f"{path}: {count} splats with infinite opacity, zero size or no rotation, taken at that limit")
+    if not finite.all():
+        count = int((~finite).sum())
+        told.append(f"{path}: {count} of {len(finite)} splats have non-finite numbers and were left out")
+    return told
 
 
 def _finite(plain: PlainSplats) -> np.ndarray:  # [N] bool

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from splat.errors import UserError
 from splat.io.atomic import atomic_path
+from splat.io.plain import LOG_SCALE_MIN, LOGIT_LIMIT, cleaned_up
 from splat.model.filter2d import FILTERS_2D
 from splat.model.splat_model import SplatModel
 
@@ -31,9 +32,6 @@ _REQUIRED = [
     *("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 ]
-# Activations saturate in float32 beyond these, so infinities may be replaced without changing the picture.
-_LOGIT_LIMIT = 20.0
-_LOG_SCALE_MIN = -30.0
 
 
 def column_names(sh_degree: int) -> list[str]:
@@ -213,23 +211,17 @@ def _stack(vertex: np.ndarray, names: list[str]) -> np.ndarray:  # [N,len(names)
 
 def _clean(path: Path, table: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Mend infinities that only mean "saturated", drop rows that cannot be drawn; one warning sentence each."""
-    warnings = []
     logits, scales, quats = table["logit_opacities"], table["log_scales"], table["quats"]
     mended = np.isinf(logits) | np.isneginf(scales).any(1) | (quats == 0).all(1)
-    np.clip(logits, -_LOGIT_LIMIT, _LOGIT_LIMIT, out=logits, where=np.isinf(logits))
-    np.copyto(scales, _LOG_SCALE_MIN, where=np.isneginf(scales))
+    np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT, out=logits, where=np.isinf(logits))
+    np.copyto(scales, LOG_SCALE_MIN, where=np.isneginf(scales))
     quats[(quats == 0).all(1)] = (1, 0, 0, 0)
     finite = np.ones(len(logits), bool)
     for values in table.values():
         finite &= np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-    if (mended & finite).any():
-        count = int((mended & finite).sum())
-        warnings.append(f"{path}: {count} splats with infinite opacity, zero size or no rotation, taken at that limit")
     if not finite.all():
-        count = int((~finite).sum())
-        warnings.append(f"{path}: {count} of {len(finite)} splats have non-finite numbers and were left out")
         table = {name: values[finite] for name, values in table.items()}
-    return table, warnings
+    return table, cleaned_up(path, mended, finite)
 
 
 def _columns(gaussians: dict[str, Tensor]) -> np.ndarray:  # [n,columns] float32
