@@ -7,9 +7,30 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from torch import Tensor
+
+from splat.model.labels import Labels
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
+
+
+class Rows(Protocol):
+    """Whatever holds a model that can be edited: a training between two steps, or a model file that was opened."""
+
+    model: SplatModel
+    labels: Labels
+    step: int
+
+    def taken(self, rows: Tensor) -> dict[str, Tensor]:
+        """Copies of ``rows [R]`` of every table besides the raw fields that has a row per splat, by the names that
+        ``RowEdit.tables`` takes."""
+        ...
+
+    def apply(self, edit: RowEdit) -> None:
+        """The same edit to every table."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +64,36 @@ class Stop(Command):
 
 @dataclass(frozen=True, eq=False)
 class Edit(Command):
-    """Change rows. ``make`` gets the model as it is between two steps, so row numbers cannot be stale."""
+    """Change rows. ``make`` runs between two steps on the rows as they are, so row numbers cannot be stale; None =
+    nothing to change. The reply is what ``result`` makes of it (without one, the step).
 
-    make: Callable[[SplatModel], RowEdit]
+    ``mark`` is the number of a change by hand that training has to respect from here on: what it removed stays away,
+    and what it moved is not pulled back. ``unmark`` ends that for an earlier number.
+    """
+
+    make: Callable[[Rows], RowEdit | None]
+    mark: int | None = None
+    unmark: int | None = None
+    result: Callable[[], Any] | None = None
+
+
+SETTINGS = {
+    "lr_scale": "factor on all learning rates, above 0",
+    "densify": "whether splats appear and vanish",
+    "max_splats": "never more splats than this; None is no limit",
+    "sh_degree": "highest band of view-dependent colour in use",
+    "background": "colour behind the splats, (r, g, b) in 0..1",
+}
+"""What ``Change`` can set."""
+
+
+@dataclass(frozen=True, eq=False)
+class Change(Command):
+    """Set one of ``SETTINGS`` for the rest of the run; a checkpoint keeps it. ValueError is the reply to a value that
+    does not fit."""
+
+    name: str
+    value: Any
 
 
 class CommandQueue:

@@ -31,6 +31,10 @@ class RowEdit:
     reason: str = ""
     """One word for logs: clone, split, prune, relocate, grow, reset, sort, delete..."""
     reasons: Tensor | None = None  # [M] int8, optional code per row
+    tables: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """As ``values`` for tables that are no raw fields, by qualified name: ``labels.flags``, ``adam.first.means``,
+    ``densify.seen``, ``compress.rows.mask``. Written last, so that rows can come back exactly as they were (undo). A
+    table that the holder does not have is passed over."""
 
     @property
     def count_after(self) -> int:
@@ -103,10 +107,12 @@ class RowEdit:
         own = self.values.get(name) if name is not None else None
         if own is None:
             return table if self.is_identity else table[self.source]
-        edited = table.clone() if self.is_identity else table[self.source]
-        rows, new = own
-        edited[rows] = new.to(edited.dtype)
-        return edited
+        return _overwritten(table.clone() if self.is_identity else table[self.source], own)
+
+    def restored(self, table: Tensor, qualified: str) -> Tensor:
+        """``table`` *after* the edit with what ``tables`` holds of it; itself when that is nothing."""
+        own = self.tables.get(qualified)
+        return table if own is None else _overwritten(table.clone(), own)
 
     def apply_to_moments(self, table: Tensor, field_name: str) -> Tensor:
         """As ``apply_to`` for an optimizer moment of a field: fresh rows become zero."""
@@ -128,3 +134,9 @@ class RowEdit:
         edited = edited.clone() if edited is table else edited
         edited[self.fresh] = 0
         return edited
+
+
+def _overwritten(table: Tensor, own: tuple[Tensor, Tensor]) -> Tensor:
+    rows, new = own
+    table[rows] = new.to(table)
+    return table

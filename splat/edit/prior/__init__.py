@@ -1,0 +1,1 @@
+"""Learned priors for drags: optional, with weights from a local folder."""
