@@ -51,6 +51,14 @@ class Resume(Command):
 
 
 @dataclass(frozen=True, eq=False)
+class Step(Command):
+    """Take ``count`` steps and pause again; while running, the same as a pause after them. The reply is the step
+    reached."""
+
+    count: int = 1
+
+
+@dataclass(frozen=True, eq=False)
 class Save(Command):
     """Write a checkpoint now; the reply is the step."""
 
