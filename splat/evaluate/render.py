@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from splat.errors import UserError
-from splat.evaluate.colors import colored
 from splat.evaluate.views import background_for, to_8bit
 from splat.geometry.camera import Camera
 from splat.geometry.paths import interpolated_path, orbit_path
 from splat.io.atomic import atomic_path, write_text
 from splat.io.names import unique_stems
 from splat.io.png import write_png
+from splat.io.ramps import colored
 from splat.model.splat_model import SplatModel
 from splat.render.types import CameraBatch, Rasterizer, RenderOptions
 from splat.scene.types import Scene

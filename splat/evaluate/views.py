@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splat.evaluate.colors import colored
 from splat.geometry.camera import Camera
 from splat.io.atomic import write_text
 from splat.io.names import unique_stems
 from splat.io.png import write_png
+from splat.io.ramps import colored
 from splat.metrics import LpipsMetric, lpips_metric, psnr, rounded_8bit, ssim
 from splat.model.splat_model import SplatModel
 from splat.render.types import CameraBatch, Rasterizer, RenderOptions

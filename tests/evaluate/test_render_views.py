@@ -10,9 +10,9 @@ import pytest
 from small_scene import cameras_around, model_of_balls, scene_around
 
 from splat.errors import UserError
-from splat.evaluate.colors import color_table, colored
 from splat.evaluate.render import depth_range, render_view, render_views, select_cameras
 from splat.io.png import read_png
+from splat.io.ramps import color_table, colored
 from splat.render.registry import rasterizer
 from splat.scene.video_writer import VideoWriter
 
