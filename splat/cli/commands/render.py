@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from splat.cli.parsing import Parser, UsageError, split_settings
 
-HELP = """
-usage: splat render RUN [--views WHICH] [-o OUT] [options]
+if TYPE_CHECKING:
+    from splat.cli.opening import OpenedModel
+    from splat.config.schema import TrainConfig
+    from splat.geometry.camera import Camera
 
-Draws a run's model. OUT ending in .mp4 makes a video, else a folder of PNGs (RUN/renders/<views> without -o).
+    Say = Callable[[str], None]
+    Views = tuple[OpenedModel, Sequence[Camera], str, float]
+    """What is drawn, from where, what that is called, and pictures per second."""
+
+HELP = """
+usage: splat render RUN [--views WHICH | --path FILE] [-o OUT] [options]
+
+Draws a run's model. OUT ending in .mp4 makes a video, else a folder of PNGs. Without -o: RUN/renders/<views>, for a
+path file the video RUN/renders/<its name>.mp4.
 
   --views WHICH      test (default), train, all, path (between the training views), orbit, or a view's name or index
-  --frames N         length of path and orbit (default 120)      --fps F     of a video (default 30)
+  --frames N         length of path and orbit (default 120)      --fps F     of a video (default the file's, or 30)
+  --path FILE        a camera path of keyframes (JSON, as the viewer's path panel saves it). It stands in the capture's
+                     own frame and fits every run and model file of that capture, which need not be there
+  --size WxH         of a path file's pictures (default what it says, or 1280x720)
   --channels LIST    any of color,depth,alpha (default color)
   --depth-kind K     expected (default) or median                --raw-depth F   none, png16 or npy
   --background C     black (default) or white
@@ -39,36 +55,89 @@ def run(argv: Sequence[str]) -> int:
             settings[key] = value
     if args.scene is not None:
         settings["capture"] = str(Path(args.scene).resolve())
+    _check(args)
 
-    from splat.cli.opening import moved_to, open_model, require_drawable, run_config, run_scene
-    from splat.config.build import build_config, nested
     from splat.config.devices import choose_device
-    from splat.evaluate.render import render_views, select_cameras
 
     say = (lambda _: None) if args.quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     target = Path(args.run or args.run_flag)
-    if target.is_file() and args.scene is None:
-        raise UsageError(f"{target} is a model file; name the capture that gives the views with --scene")
-    if target.is_dir() or args.scene is None:
-        config = run_config(target, settings)
-    else:
-        config = build_config([("command line", nested(settings))])
+    config = _config(target, args, settings)
     device, rasterizer = choose_device(config.render, say)
-    scene = run_scene(config, say)
-    opened = open_model(Path(args.model) if args.model else target, say, scene=scene)
+    found = _along_file if args.path is not None else _of_capture
+    opened, cameras, name, fps = found(target, args, config, say)
+
+    from splat.cli.opening import moved_to, require_drawable
+    from splat.evaluate.render import render_views
+
     model = moved_to(opened.model, device)
     require_drawable(model, rasterizer)
-    cameras = select_cameras(scene, args.views, frames=args.frames)
-    out = Path(args.output) if args.output else (target if target.is_dir() else target.parent) / "renders" / args.views
+    out = Path(args.output) if args.output else (target if target.is_dir() else target.parent) / "renders" / name
     say(f"{opened.source}: {opened.model.count:,} splats, {len(cameras)} pictures to {out}")
     written = render_views(
         model, rasterizer, cameras, out,
         channels=[name for name in args.channels.replace(",", " ").split() if name],
-        depth=args.depth_kind, raw_depth=args.raw_depth, background=BACKGROUNDS[args.background], fps=args.fps,
+        depth=args.depth_kind, raw_depth=args.raw_depth, background=BACKGROUNDS[args.background], fps=fps,
     )  # fmt: skip
     for path in written:
         print(path)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """UsageError for flags that do not go together."""
+    given = {"--views": args.views, "--frames": args.frames, "--downscale": args.downscale, "--max-size": args.max_size}
+    if args.path is not None:
+        for flag, value in given.items():
+            if value is not None:
+                raise UsageError(f"{flag} does not fit --path: the file gives the views, --size their size")
+    elif args.size is not None:
+        raise UsageError("--size is for --path; views of the capture are made smaller with --downscale or --max-size")
+    if args.fps is not None and not 0 < args.fps < math.inf:
+        raise UsageError(f"--fps {args.fps:g} does not fit: above 0")
+
+
+def _config(target: Path, args: argparse.Namespace, settings: dict[str, Any]) -> TrainConfig:
+    from splat.cli.opening import run_config
+    from splat.config.build import build_config, nested
+
+    if args.path is None and args.scene is None and target.is_file():
+        raise UsageError(f"{target} is a model file; name the capture that gives the views with --scene")
+    is_run = (target / "config.toml").exists() if args.path is not None else target.is_dir() or args.scene is None
+    return run_config(target, settings) if is_run else build_config([("command line", nested(settings))])
+
+
+def _of_capture(target: Path, args: argparse.Namespace, config: TrainConfig, say: Say) -> Views:
+    from splat.cli.opening import open_model, run_scene
+    from splat.evaluate.render import select_cameras
+
+    scene = run_scene(config, say)
+    opened = open_model(Path(args.model) if args.model else target, say, scene=scene)
+    which = args.views or "test"
+    cameras = select_cameras(scene, which, frames=args.frames or 120)
+    return opened, cameras, which, args.fps or 30.0
+
+
+def _along_file(target: Path, args: argparse.Namespace, config: TrainConfig, say: Say) -> Views:
+    """The keys stand in the capture's frame: moved into that of the model, which its file knows (a checkpoint's is
+    that of the run's capture)."""
+    from splat.cli.opening import open_model, run_scene
+    from splat.geometry.keyframe_json import SIDES_PX, read_path
+
+    path = read_path(args.path)
+    size = path.size or (1280, 720)
+    if args.size is not None:
+        parts = args.size.lower().split("x")
+        if len(parts) != 2 or not all(part.isdecimal() and SIDES_PX[0] <= int(part) <= SIDES_PX[1] for part in parts):
+            raise UsageError(f"--size {args.size!r} does not fit: WIDTHxHEIGHT, each {SIDES_PX[0]} to {SIDES_PX[1]}")
+        size = int(parts[0]), int(parts[1])
+    opened = open_model(Path(args.model) if args.model else target, say)
+    world_from_input = opened.header.get("world_from_input")
+    if world_from_input is None and opened.source.parent.name == "checkpoints":
+        world_from_input = run_scene(config, say).world_from_input
+    if world_from_input is not None:
+        path = path.moved(world_from_input)
+    name = Path(args.path).stem + ".mp4"
+    return opened, path.cameras(size=size, fps=args.fps), name, args.fps or path.fps
 
 
 def _parser() -> Parser:
@@ -76,9 +145,11 @@ def _parser() -> Parser:
     parser.add_argument("run", nargs="?")
     parser.add_argument("-m", "--model-path", "--run", dest="run_flag")
     parser.add_argument("-o", "--output", "--output-path", "--output-dir")
-    parser.add_argument("--views", default="test")
-    parser.add_argument("--frames", type=int, default=120)
-    parser.add_argument("--fps", type=float, default=30.0)
+    parser.add_argument("--views")
+    parser.add_argument("--path")
+    parser.add_argument("--size")
+    parser.add_argument("--frames", type=int)
+    parser.add_argument("--fps", type=float)
     parser.add_argument("--channels", default="color")
     parser.add_argument("--depth-kind", default="expected", choices=("expected", "median"))
     parser.add_argument("--raw-depth", default="none", choices=("none", "png16", "npy"))
