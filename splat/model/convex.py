@@ -19,8 +19,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from splat.geometry.rotations import quat_from_matrix, split_similarity
+from splat.geometry.deformation import split_gradients
+from splat.geometry.rotations import matrix_from_quat, quat_from_matrix, split_similarity
 from splat.geometry.sh import coefficients_of_degree, rotated_sh, sh0_from_rgb
+from splat.geometry.sh_turns import turned_sh
 from splat.model.activations import sigmoid
 from splat.model.gaussian_family import (
     HALF_LENGTH,
@@ -281,6 +283,29 @@ class ConvexPrimitive:
             "sh_rest": rotated_sh(rows["sh_rest"], rotation),
         }
 
+    def turned(self, rows: Rows, means: Tensor, turns: Tensor) -> dict[str, Tensor]:
+        vertices = rows["vertices"].detach()
+        return {
+            "means": means.to(vertices.dtype),
+            "vertices": _times(matrix_from_quat(turns.to(vertices)), vertices),
+        }
+
+    def deformed(self, rows: Rows, means: Tensor, gradients: Tensor) -> dict[str, Tensor]:
+        """Vertices follow the deformation; smoothness and sharpness are those of ``transformed``, with the cube root
+        of how the volume grows as the scale."""
+        rotations, limited = split_gradients(gradients)
+        vertices = rows["vertices"].detach()
+        a, b, c = limited.unbind(2)  # columns
+        log_size = (torch.linalg.cross(a, b) * c).unbind(1)
+        log_size = ((log_size[0] + log_size[1] + log_size[2]).log() / 3).to(vertices.dtype)
+        return {
+            "means": means.to(vertices.dtype),
+            "vertices": _times(limited, vertices.double()).to(vertices.dtype),
+            "log_deltas": rows["log_deltas"].detach() - log_size,
+            "log_sigmas": rows["log_sigmas"].detach() - log_size,
+            "sh_rest": turned_sh(rows["sh_rest"].detach(), rotations),
+        }
+
     def gaussian_rows(self, rows: Rows, *, filter3d: Tensor | None = None) -> dict[str, Tensor]:
         """Gaussians with the covariance of the vertices, made larger or smaller and stronger or fainter by how hard
         the border is (``gaussian_match``)."""
@@ -336,6 +361,12 @@ def _sum_of_vertices(table: Tensor) -> Tensor:  # [N,K,...] -> [N,...]
 
 def _centred(vertices: Tensor) -> Tensor:  # [N,K,3] -> [N,K,3]
     return vertices - (_sum_of_vertices(vertices) / vertices.shape[1])[:, None]
+
+
+def _times(matrices: Tensor, vertices: Tensor) -> Tensor:  # [N,3,3], [N,K,3] -> [N,K,3]
+    """Matrix times every vertex of its row, written out."""
+    x, y, z = (column[:, None] for column in matrices.unbind(2))
+    return x * vertices[..., :1] + y * vertices[..., 1:2] + z * vertices[..., 2:]
 
 
 def _longest_axis(offsets: Tensor) -> Tensor:  # [P,K,3] -> [P,3]

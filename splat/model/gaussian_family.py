@@ -10,8 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from splat.geometry.deformation import deformed_axes, split_gradients
 from splat.geometry.rotations import matrix_from_quat, quat_from_matrix, quat_product, rotated, split_similarity
 from splat.geometry.sh import coefficients_of_degree, rotated_sh, sh0_from_rgb
+from splat.geometry.sh_turns import turned_sh
 from splat.model.activations import logit, sigmoid
 from splat.model.filter3d import filtered
 from splat.model.primitive import Ability, FieldSpec, Halving, Rows
@@ -196,6 +198,25 @@ class GaussianFamily:
             "quats": quat_product(turn.expand_as(rows["quats"]), rows["quats"]),
             "log_scales": rows["log_scales"] + log(scale),
             "sh_rest": rotated_sh(rows["sh_rest"], rotation),
+        }
+
+    def turned(self, rows: Rows, means: Tensor, turns: Tensor) -> dict[str, Tensor]:
+        quats = rows["quats"].detach()
+        return {"means": means.to(rows["means"].dtype), "quats": quat_product(turns.to(quats), quats)}
+
+    def deformed(self, rows: Rows, means: Tensor, gradients: Tensor) -> dict[str, Tensor]:
+        """F R S has the covariance F Sigma F^T; its orthogonal axes are the new ones. A size factor of a relative
+        passes through."""
+        rotations, limited = split_gradients(gradients)
+        log_scales = rows["log_scales"].detach().double()
+        axes = matrix_from_quat(rows["quats"].detach().double()) * log_scales.exp()[:, None]
+        directions, lengths = deformed_axes(axes, limited)
+        table = rows["means"]
+        return {
+            "means": means.to(table.dtype),
+            "quats": quat_from_matrix(directions).to(table.dtype),
+            "log_scales": lengths.clamp_min(_MIN_SCALE).log().to(table.dtype),
+            "sh_rest": turned_sh(rows["sh_rest"].detach(), rotations),
         }
 
     def gaussian_rows(self, rows: Rows, *, filter3d: Tensor | None = None) -> dict[str, Tensor]:

@@ -106,6 +106,17 @@ class Primitive(Protocol):
         """All rows after moving the splats by a similarity [4,4]: places, sizes, orientations, colour directions."""
         ...
 
+    def turned(self, rows: Rows, means: Tensor, turns: Tensor) -> dict[str, Tensor]:
+        """Raw values of the rows (the fields that differ) carried to ``means [R,3]`` and turned by unit quaternions
+        ``turns [R,4]``: quick, for previews; sizes and colours stay as they are."""
+        ...
+
+    def deformed(self, rows: Rows, means: Tensor, gradients: Tensor) -> dict[str, Tensor]:
+        """Raw values of the rows (the fields that differ) carried to ``means [R,3]``, their shapes deformed by
+        ``gradients [R,3,3]`` (the Jacobian of the new place by the old one), their colours turned by the rotation in
+        it. Stretches are limited (``geometry.deformation``). For a similarity this is ``transformed``."""
+        ...
+
     def gaussian_rows(self, rows: Rows, *, filter3d: Tensor | None = None) -> dict[str, Tensor]:
         """Plain 3DGS rows (means, quats, log_scales, logit_opacities, sh0, sh_rest); the Mip 3D filter is folded in."""
         ...

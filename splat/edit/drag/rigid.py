@@ -1,0 +1,27 @@
+"""The rigid motion that takes points nearest to their targets (Kabsch 1976, through one polar decomposition)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from splat.geometry.deformation import split_gradients
+
+_ALIKE = 1e-6
+"""How much turning nothing counts, over the size of the points: points on a line leave a turn about it open."""
+
+
+def rigid_motion(points: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Rotation [3,3] and translation [3] with ``targets ~ points @ R.T + t``; float64. ``points``, ``targets`` [P,3],
+    ``weights`` [P]. What the points leave open is not turned: one point is moved, not rotated."""
+    points, targets = points.double(), targets.double()
+    weights = torch.ones(len(points), dtype=torch.float64) if weights is None else weights.double()
+    share = (weights / weights.sum())[:, None]
+    center, target = (points * share).sum(0), (targets * share).sum(0)
+    before, after = points - center, (targets - target) * share
+    spread = torch.stack([(after * before[:, i : i + 1]).sum(0) for i in range(3)], dim=1)
+    size = float((before.square() * share).sum())
+    if size == 0:
+        return torch.eye(3, dtype=torch.float64), target - center
+    rotation = split_gradients((spread / size + _ALIKE * torch.eye(3, dtype=torch.float64))[None])[0][0]
+    return rotation, target - rotation @ center
