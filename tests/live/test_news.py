@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from splat.live.news import MOST_POINTS, News
 
 
@@ -26,7 +28,7 @@ def test_a_long_curve_is_thinned_evenly():
     points = news.curve("loss")
     assert MOST_POINTS / 4 < len(points) <= MOST_POINTS
     steps = [step for step, _ in points]
-    gaps = {later - earlier for earlier, later in zip(steps, steps[1:], strict=False)}
+    gaps = {later - earlier for earlier, later in itertools.pairwise(steps)}
     assert len(gaps) == 1
     assert all(value == 1.0 / (step + 1) for step, value in points)
 
