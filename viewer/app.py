@@ -1,0 +1,125 @@
+"""The viewer of one training or opened file: opens the port and makes a page for everybody who comes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import viser
+
+from splat.geometry.camera import Camera
+from splat.live.link import Link
+from splat.model.splat_model import SplatModel
+from splat.render.types import Rasterizer
+from splat.scene.types import Scene
+from splat.viewer import panels
+from splat.viewer.arrival import chosen_space, start_pose
+from splat.viewer.desk import Desk
+from splat.viewer.pace import DEFAULT_SHARE
+from splat.viewer.page import Page, error_text
+from splat.viewer.server import DEFAULT_PORT, SecureServer, bound_uploads, open_server
+
+CLOSE_SECS = 2.0
+"""Pages get this long to end; a picture that is being drawn takes less."""
+_log = logging.getLogger("splat.viewer")
+
+
+class Viewer:
+    """Not open before ``start``. ``desk`` and ``pages`` may be read from any thread."""
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        scene: Scene | None = None,
+        rasterizer: Rasterizer,
+        device: torch.device | str = "cpu",
+        session: Any = None,
+        run_dir: Path | None = None,
+        host: str = "127.0.0.1",
+        port: int = DEFAULT_PORT,
+        token: str | None,
+        header: Mapping[str, Any] | None = None,
+        photos: Callable[[Camera], np.ndarray | None] | None = None,
+        model: SplatModel | None = None,
+        share: float = DEFAULT_SHARE,
+        standing: bool = False,
+    ) -> None:
+        """``model`` tells where things are when there is no scene; it is read here and not kept. ``token`` None lets
+        everybody in."""
+        self._host, self._port, self._token = host, port, token
+        space = chosen_space(scene, model, header)
+        self._start_pose = start_pose(scene, model, space)
+        self.desk = Desk(
+            link, scene=scene, rasterizer=rasterizer, device=device, session=session, run_dir=run_dir, header=header,
+            space=space, share=share, photos=photos, standing=standing,
+        )  # fmt: skip
+        self.pages: dict[int, Page] = {}
+        self.server: SecureServer | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def start(self) -> str:
+        """Open the port; returns the address with the token. ViewerError when that cannot be."""
+        self.server = open_server(self._host, self._port, self._token)
+        server = self.server.viser
+        server.scene.set_up_direction(self.desk.space.up)
+        for name, value in self._start_pose.items():
+            setattr(server.initial_camera, name, value)
+        server.gui.configure_theme(control_width="medium", show_logo=False, show_share_button=False, dark_mode=True)
+        server.on_client_disconnect(self._left)
+        server.on_client_connect(self._came)
+        return self.server.url
+
+    def close(self) -> None:
+        """End all pages, free the port. May be called twice, and before ``start``."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            pages, self.pages = list(self.pages.values()), {}
+        for page in pages:
+            page.close()
+        for page in pages:
+            page.join(CLOSE_SECS)
+        if self.server is not None:
+            self.server.close()
+        self.desk.close()
+
+    def _came(self, client: viser.ClientHandle) -> None:
+        try:
+            bound_uploads(client)
+            page = Page(client, self.desk)
+            with self._lock:
+                if self._closed:
+                    return
+                self.pages[client.client_id] = page
+            build(page)
+            page.start()
+            if client.client_id not in client._viser_server.get_clients():  # left while its page was built
+                self._left(client)
+        except Exception:
+            _log.exception("a page could not be made")
+
+    def _left(self, client: viser.ClientHandle) -> None:
+        with self._lock:
+            page = self.pages.pop(client.client_id, None)
+        if page is not None:
+            page.close()
+
+
+def build(page: Page) -> None:
+    """All panels, in their order. One that fails leaves a line that says so, and the others stand."""
+    for place in panels.PANELS:
+        name, _, function = place.partition(":")
+        try:
+            getattr(importlib.import_module(f"splat.viewer.panels.{name}"), function)(page)
+        except Exception as error:
+            _log.exception("panel '%s' failed", name)
+            page.client.gui.add_markdown(f"**panel '{name}' failed:** {error_text(error)}")

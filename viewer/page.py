@@ -1,0 +1,286 @@
+"""One browser page: its camera, its look, its controls, and the pictures that are sent to it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import viser
+from torch import Tensor
+
+from splat.errors import UserError
+from splat.geometry.camera import Camera
+from splat.live.snapshot import Snapshot
+from splat.viewer.desk import Desk
+from splat.viewer.look import Look
+from splat.viewer.ticker import Ticker
+from splat.viewer.worker import DrawnFrame, Worker
+
+MOST_PIXELS = 2_500_000
+"""A larger canvas gets a picture of this many, stretched."""
+SAME_ERROR_SECS = 5.0
+"""An error that comes with every picture is told this often."""
+LOOK_TOOL = "look"
+"""The mouse moves the camera."""
+_log = logging.getLogger("splat.viewer")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A shortcut, for the help panel."""
+
+    label: str
+    key: str
+    modifier: str | None
+
+
+class Page:
+    """One client. Methods may be called from any thread."""
+
+    def __init__(self, client: viser.ClientHandle, desk: Desk, *, look: Look | None = None) -> None:
+        self.client, self.desk = client, desk
+        self.look = look or Look()
+        self.keys: list[Key] = []
+        self.tool = LOOK_TOOL
+        self.preview_rows: tuple[Tensor, dict[str, Tensor]] | None = None
+        self._lock = threading.Lock()
+        self._depth_owners: set[str] = set()
+        self._closers: list[Callable[[], None]] = []
+        self._tool_listeners: list[Callable[[str], None]] = []
+        self._told: dict[str, float] = {}
+        self._closed = False
+        self._ticker = Ticker(self.failed)
+        self._worker = Worker(self)
+        self.tabs = client.gui.add_tab_group()
+
+        @client.camera.on_update
+        async def _(_: viser.CameraHandle) -> None:  # async: called in order, on the server's thread
+            self._worker.event()
+
+    def start(self) -> None:
+        """Begin to draw; called once the panels stand."""
+        self._worker.start()
+        self._ticker.start()
+
+    # what is seen ----------------------------------------------------------------------------------------
+
+    def camera(self) -> Camera:
+        """The page's view in the world's frame, at the size of its canvas (capped)."""
+        seen = self.client.camera
+        width, height = max(seen.image_width, 1), max(seen.image_height, 1)
+        shrink = min(1.0, (MOST_PIXELS / (width * height)) ** 0.5)
+        return self.desk.space.camera(
+            wxyz=seen.wxyz, position=seen.position, fov=seen.fov,
+            width=max(round(width * shrink), 1), height=max(round(height * shrink), 1),
+        )  # fmt: skip
+
+    @property
+    def last(self) -> DrawnFrame | None:
+        """The picture that was sent last."""
+        return self._worker.last
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        return self.desk.snapshot
+
+    def change(self, **fields: Any) -> None:
+        """Set fields of ``look`` and draw again."""
+        with self._lock:
+            self.look = replace(self.look, **fields)
+        self._worker.event()
+
+    def redraw(self) -> None:
+        self._worker.event()
+
+    def preview(self, ids: Tensor | None, values: dict[str, Tensor] | None = None) -> None:
+        """Draw the splats called ``ids`` (``Labels.ids``) with these raw values instead of their own; None ends it."""
+        self.preview_rows = None if ids is None else (ids, dict(values or {}))
+        self._worker.event()
+
+    @property
+    def wants_depth(self) -> bool:
+        return bool(self._depth_owners)
+
+    def needs_depth(self, owner: str, on: bool) -> None:
+        """Depth goes with the pictures while somebody needs it: then things of the page stand behind splats."""
+        with self._lock:
+            before = set(self._depth_owners)
+            (self._depth_owners.add if on else self._depth_owners.discard)(owner)
+            changed = bool(before) != bool(self._depth_owners)
+        if changed:
+            self._worker.event()
+
+    @property
+    def overlay(self) -> viser.SceneApi:
+        """Where things are added that stand in the page's picture; in page units, with names under ``/splat/``."""
+        return self.client.scene
+
+    # the camera ------------------------------------------------------------------------------------------
+
+    def fly_to(self, camera: Camera) -> None:
+        """Take the place of ``camera``, with all of its picture in sight."""
+        handle = self.client.camera
+        wxyz = quaternion_of(camera.world_from_camera[:3, :3])
+        with self.client.atomic():
+            handle.position = tuple(self.desk.space.page(camera.center_world))
+            handle.wxyz = tuple(wxyz)
+            handle.fov = self.fov_around(camera)
+        self._worker.event()
+
+    def fov_around(self, camera: Camera) -> float:
+        """Vertical field of view, radians, in which the whole picture of ``camera`` lies on this page's canvas."""
+        focal_x, focal_y = camera.focal_px
+        aspect = self.client.camera.image_width / max(self.client.camera.image_height, 1)
+        return float(2 * np.arctan(max(camera.height / focal_y, camera.width / focal_x / aspect) / 2))
+
+    def look_at(self, point_world: Any, distance: float | None = None) -> None:
+        """Turn around ``point_world`` from here on, with it in the middle; ``distance`` (world units) moves there."""
+        handle, point = self.client.camera, self.desk.space.page(np.asarray(point_world, np.float64))
+        with self.client.atomic():
+            if distance is not None:
+                away = handle.position - handle.look_at
+                away = away / max(np.linalg.norm(away), 1e-12)
+                handle.position = tuple(point + away * distance * self.desk.space.scale)
+            handle.look_at = tuple(point)
+        self._worker.event()
+
+    # words -----------------------------------------------------------------------------------------------
+
+    def notify(self, text: str, *, kind: Literal["info", "error"] = "info") -> None:
+        """A few words in the corner of the page."""
+        error = kind == "error"
+        self.client.add_notification(
+            "Error" if error else "splat", text, auto_close_seconds=12.0 if error else 5.0,
+            color="red" if error else "blue",
+        )  # fmt: skip
+
+    def failed(self, error: BaseException, doing: str = "") -> None:
+        """Show and log an exception; the same one again only after a while."""
+        text = f"{doing}: {error_text(error)}" if doing else error_text(error)
+        now = time.monotonic()
+        with self._lock:
+            if now - self._told.get(text, -SAME_ERROR_SECS) < SAME_ERROR_SECS:
+                return
+            self._told[text] = now
+        if not isinstance(error, UserError):
+            _log.error("the viewer failed: %s", text, exc_info=error)
+        try:
+            self.notify(text, kind="error")
+        except Exception:
+            _log.exception("the page could not be told")
+
+    def guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` with its exceptions shown on the page instead of raised; None is returned then. A coroutine
+        function stays one."""
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def waiting(*args: Any, **kwargs: Any) -> Any:
+                try:
+                    return await function(*args, **kwargs)
+                except Exception as error:
+                    self.failed(error)
+
+            return waiting
+
+        @functools.wraps(function)
+        def plain(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                self.failed(error)
+
+        return plain
+
+    # keys, tools, time -----------------------------------------------------------------------------------
+
+    def on_key(self, label: str, key: str, callback: Callable[[], Any], modifier: str | None = None) -> None:
+        """Call ``callback()`` on a shortcut: ``key`` as viser names it (``A``, ``delete``, ``arrowleft``), with
+        ``modifier`` (``shift``, ``cmd/ctrl``, ``cmd/ctrl+shift``). ValueError when the key is taken."""
+        taken = next((known for known in self.keys if (known.key, known.modifier) == (key, modifier)), None)
+        if taken is not None:
+            raise ValueError(f"key {key} ({modifier}) of '{label}' is that of '{taken.label}'")
+        self.keys.append(Key(label, key, modifier))
+        command = self.client.gui.add_command(label, hotkey=key, modifier=modifier)
+        run = self.guarded(callback)
+        if inspect.iscoroutinefunction(callback):
+
+            async def triggered(_: Any) -> None:
+                await run()
+
+            command.on_trigger(triggered)
+        else:
+            command.on_trigger(lambda _: run())
+
+    def set_tool(self, name: str) -> None:
+        """Make ``name`` the tool that gets the mouse; ``look`` gives it to the camera."""
+        self.tool = name
+        for listener in tuple(self._tool_listeners):
+            self.guarded(listener)(name)
+
+    def on_tool(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback(name)`` when the tool changes."""
+        self._tool_listeners.append(callback)
+
+    def every(self, secs: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` again and again in the page's own thread, until the page closes or the returned function
+        is called."""
+        return self._ticker.every(secs, callback)
+
+    def add_close(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the page is gone."""
+        with self._lock:
+            if not self._closed:
+                self._closers.append(callback)
+                return
+        callback()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """The client is gone."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            closers, self._closers = self._closers, []
+        self._worker.close()
+        self._ticker.close()
+        for closer in reversed(closers):
+            try:
+                closer()
+            except Exception:
+                _log.exception("a part of the page failed to close")
+
+    def join(self, secs: float = 2.0) -> None:
+        """Wait for the page's threads to end, after ``close``."""
+        self._worker.join(secs)
+        self._ticker.join(secs)
+
+
+def error_text(error: BaseException) -> str:
+    """What to tell: our own errors are sentences, others need their kind."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UserError) and text else f"{type(error).__name__}: {text}"
+
+
+def quaternion_of(rotation: np.ndarray) -> np.ndarray:  # [3,3] -> [4] wxyz
+    """Unit quaternion of a rotation: the eigenvector of the largest eigenvalue of its symmetric 4x4 form."""
+    r = np.asarray(rotation, np.float64)
+    form = np.array([
+        [r[0, 0] + r[1, 1] + r[2, 2], 0, 0, 0],
+        [r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], 0, 0],
+        [r[0, 2] - r[2, 0], r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], 0],
+        [r[1, 0] - r[0, 1], r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1]],
+    ])  # fmt: skip
+    wxyz = np.linalg.eigh(form, UPLO="L")[1][:, -1]
+    return wxyz if wxyz[0] >= 0 else -wxyz

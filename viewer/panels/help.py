@@ -1,0 +1,37 @@
+"""The help panel: what the mouse does, and every shortcut there is."""
+
+from __future__ import annotations
+
+from splat.viewer.page import Key, Page
+
+MOUSE = """
+left drag: turn around the point in the middle; right drag: shift; wheel: nearer, farther; double click: turn around
+what was clicked. A tool that is chosen takes the left button; Escape gives it back.
+"""
+_SIGNS = {
+    "arrowleft": "←", "arrowright": "→", "arrowup": "↑", "arrowdown": "↓", "cmd/ctrl": "Ctrl", "shift": "Shift",
+    "alt": "Alt", "delete": "Delete", "escape": "Esc", "space": "Space", "enter": "Enter", "tab": "Tab",
+    "backspace": "Backspace", "home": "Home", "end": "End", "pageup": "Page up", "pagedown": "Page down",
+}  # fmt: skip
+
+
+def build(page: Page) -> None:
+    """Comes last, when all keys are known."""
+    with page.tabs.add_tab("Help"):
+        page.client.gui.add_markdown(f"**Mouse.** {' '.join(MOUSE.split())}")
+        page.client.gui.add_markdown(shortcuts(page.keys))
+        page.client.gui.add_markdown("Ctrl+K opens the list of commands. Ctrl is Cmd on a Mac.")
+
+
+def shortcuts(keys: list[Key]) -> str:
+    """A table in Markdown."""
+    if not keys:
+        return "No shortcuts."
+    rows = [f"| {shown(key)} | {key.label} |" for key in keys]
+    return "\n".join(["| key | what it does |", "|---|---|", *rows])
+
+
+def shown(key: Key) -> str:
+    """As it stands on a keyboard."""
+    parts = [*(key.modifier or "").split("+"), key.key]
+    return "+".join(_SIGNS.get(part.lower(), part.upper() if len(part) == 1 else part) for part in parts if part)

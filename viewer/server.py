@@ -1,0 +1,216 @@
+"""A viser server behind a gate.
+
+viser 1.1 asks nobody who they are: no token, no Origin, every address by default. It offers no hook either, so the one
+call it makes to open its port is caught while it is made. That seam is private to viser: its version is pinned and
+``tests/viewer/test_seam.py`` watches it.
+"""
+
+from __future__ import annotations
+
+import errno
+import http
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import rich
+import viser
+from viser import _messages
+from viser.infra import _infra
+
+from splat.errors import UserError
+from splat.viewer.security import Answer, Ask, Gate, is_loopback, own_names, page_headers
+
+DEFAULT_PORT = 8080
+PORTS_TRIED = 100
+MOST_MESSAGE_BYTES = 8 << 20
+"""Of one websocket message from a page; the largest we wait for is a part of an upload (512 kB)."""
+MOST_UPLOAD_BYTES = 64 << 20
+MOST_UPLOADS = 2
+"""At once, of one page."""
+_SEAM = threading.Lock()
+_log = logging.getLogger("splat.viewer")
+
+
+class ViewerError(UserError):
+    """The viewer cannot be opened."""
+
+
+@dataclass(eq=False)
+class SecureServer:
+    """An open port."""
+
+    viser: viser.ViserServer
+    host: str
+    port: int
+    asked_port: int
+    token: str | None
+
+    @property
+    def url(self) -> str:
+        """What to open in a browser on this machine; with the token."""
+        return self._url(self._name)
+
+    @property
+    def tunnel(self) -> str | None:
+        """What to type on another machine to bring the page there; None where it can be reached as it is."""
+        if not is_loopback(self.host):
+            return None
+        return f"ssh -L {self.port}:127.0.0.1:{self.port} {socket.gethostname()}"
+
+    def _url(self, name: str) -> str:
+        query = "" if self.token is None else "?" + urlencode({"token": self.token})
+        return f"http://{name}:{self.port}/{query}"
+
+    @property
+    def _name(self) -> str:
+        if self.host in ("", "0.0.0.0", "::"):
+            return socket.gethostname()
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def close(self) -> None:
+        """Disconnect everybody and free the port."""
+        self.viser.stop()
+
+
+def open_server(host: str = "127.0.0.1", port: int = DEFAULT_PORT, token: str | None = None) -> SecureServer:
+    """Listen on ``host``, on ``port`` or the first free one after it (0: any). ViewerError when that cannot be."""
+    check_version(viser.__version__)
+    sock = bound_socket(host, port)
+    bound = sock.getsockname()[1]
+    gate = Gate(token, bound, own_names(host))
+    rich.reconfigure(quiet=True)  # viser tells its address (without token) and its end on stdout
+    try:
+        with _gated(gate, sock) as calls:
+            server = viser.ViserServer(host=host, port=bound, label="splat", verbose=False)
+    except BaseException:
+        sock.close()
+        raise
+    if calls != [bound]:
+        server.stop()
+        raise ViewerError(f"viser {viser.__version__} opened its port unseen; the viewer stays closed")
+    _close_tunnels(server)
+    return SecureServer(server, host, bound, port, token)
+
+
+def check_version(version: str) -> None:
+    """ViewerError for a viser whose inside is not known here."""
+    if version.split(".")[:2] != ["1", "1"]:
+        raise ViewerError(f"the viewer needs viser 1.1.*, installed is {version}; pip install 'viser>=1.1,<1.2'")
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A listening socket. ViewerError when ``host`` is not ours or every port that was tried is taken."""
+    if not 0 <= port < 65536:
+        raise ViewerError(f"--port {port} does not fit: use 0 (any) to 65535")
+    last = min(port + PORTS_TRIED, 65536) if port else 1
+    for candidate in range(port, last):
+        try:
+            return _listening(host, candidate)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ViewerError(f"cannot listen on {host}:{candidate}: {error.strerror or error}") from error
+    raise ViewerError(f"ports {port} to {last - 1} of {host} are all taken; name another with --port")
+
+
+def bound_uploads(client: viser.ClientHandle) -> None:
+    """Uploads of ``client`` larger than we read are dropped instead of kept in memory."""
+    client.gui._current_file_upload_states = _Uploads()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # a port that was just left is free; elsewhere this would steal a taken one
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(100)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@contextmanager
+def _gated(gate: Gate, sock: socket.socket) -> Iterator[list[int]]:
+    """Within, a viser server listens on ``sock`` behind ``gate``. Yields the ports that were opened so."""
+    home, calls = _infra.websockets.asyncio.server, []
+    quiet = logging.getLogger("splat.viewer.websockets")
+    quiet.propagate = False  # a port scanner's garbage is no news
+    quiet.addHandler(logging.NullHandler())
+    with _SEAM:
+        before = home.serve
+
+        def serve(handler: Any, host: str, port: int, *, process_request: Any, **options: Any) -> Any:
+            calls.append(port)
+            options |= {"max_size": MOST_MESSAGE_BYTES, "logger": quiet}
+            return before(handler, sock=sock, process_request=_guarded(gate, process_request), **options)
+
+        home.serve = serve
+        try:
+            yield calls
+        finally:
+            home.serve = before
+
+
+def _guarded(gate: Gate, inner: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def process_request(connection: Any, request: Any) -> Any:
+        headers = request.headers
+        hosts = headers.get_all("Host")
+        refused = gate.answer(Ask(
+            request.path, hosts, headers.get_all("Origin"), headers.get_all("Cookie"), "Upgrade" in headers
+        ))  # fmt: skip
+        if refused is not None:
+            return _response(refused)
+        response = inner(connection, request)
+        if response is not None:
+            for name, value in page_headers(hosts[0].strip()):
+                response.headers[name] = value
+        return response
+
+    return process_request
+
+
+def _response(answer: Answer) -> Any:
+    status = http.HTTPStatus(answer.status)
+    length = ("Content-Length", str(len(answer.body)))
+    headers = _infra.Headers([*answer.headers, length])
+    return _infra.Response(status.value, status.phrase, headers, answer.body)
+
+
+def _close_tunnels(server: viser.ViserServer) -> None:
+    """A page must not be able to publish itself through viser's share server."""
+    for message in (_messages.ShareUrlRequest, _messages.ShareUrlDisconnect):
+        server._websock_server.unregister_handler(message)
+
+
+class _Uploads(dict):
+    """viser's uploads under way, by number; those beyond the limits are not taken in."""
+
+    def __setitem__(self, number: str, state: dict[str, Any]) -> None:
+        sized = 0 <= state["total_bytes"] <= MOST_UPLOAD_BYTES and state["part_count"] <= MOST_UPLOAD_BYTES >> 10
+        if sized and len(self) < MOST_UPLOADS:
+            super().__setitem__(number, state | {"parts": _Parts(state["total_bytes"])})
+        else:
+            _log.warning("an upload of %s bytes was refused (limit %s)", state["total_bytes"], MOST_UPLOAD_BYTES)
+
+
+class _Parts(dict):
+    """Parts of one upload; no more bytes than were announced are kept, so that a longer one does not add up."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._left = limit
+
+    def __setitem__(self, index: int, content: bytes) -> None:
+        kept = content if len(content) <= self._left else b""
+        self._left -= len(kept)
+        super().__setitem__(index, kept)

@@ -1,0 +1,96 @@
+"""An opened file behind a link: answers what a training would answer, without training."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from splat.edit.bench import Bench
+from splat.errors import UserError
+from splat.live.commands import Command, Edit, Pause, Resume, Stop
+from splat.live.link import Link
+from splat.live.snapshot import Snapshot
+from splat.model.labels import Labels
+from splat.model.splat_model import SplatModel
+
+BEAT_SECS = 0.02
+"""How often requests for snapshots are looked at."""
+NOTHING_TRAINS = "nothing trains here: an opened file can be looked at, edited and exported"
+
+
+class StandingHost:
+    """A thread that owns the rows. ``close`` ends it; ``link`` is what a viewer takes."""
+
+    def __init__(
+        self, model: SplatModel, *, labels: Labels | None = None, step: int = 0, link: Link | None = None,
+        why: str = "an opened file",
+    ) -> None:  # fmt: skip
+        """``model`` is taken over: nobody else may change it. ``link`` goes on with one whose training is over."""
+        self.link = link or Link()
+        self.bench = Bench(model, labels, step)
+        self._version = time.monotonic_ns()  # above any that a training before us has used
+        self._closed = False
+        self._tell(ended=why, step=step)
+        self._thread = threading.Thread(target=self._run, name="splat-standing", daemon=True)
+
+    def start(self) -> StandingHost:
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        self._closed = True
+        if self._thread.is_alive():
+            self._thread.join(2.0)
+
+    def __enter__(self) -> StandingHost:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while not self._closed:
+            self.link.commands.wait(BEAT_SECS)
+            while (command := self.link.commands.pop()) is not None:
+                self._answer(command)
+            if self.link.snapshots.wanted:
+                self.link.snapshots.put(self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """The rows as they are. Without a copy: an edit makes new tables and leaves the old ones as they were."""
+        bench = self.bench
+        model = SplatModel(
+            bench.model.primitive, dict(bench.model.rows), bench.model.sh_degree, bench.model.filter2d,
+            bench.model.filter3d,
+        )  # fmt: skip
+        return Snapshot(model, bench.labels, bench.step, self._version)
+
+    def _answer(self, command: Command) -> None:
+        """A refused command answers with its exception."""
+        if not command.reply.set_running_or_notify_cancel():
+            return
+        try:
+            result = self._carried_out(command)
+        except Exception as error:
+            command.reply.set_exception(error)
+        else:
+            command.reply.set_result(result)
+
+    def _carried_out(self, command: Command) -> Any:
+        bench = self.bench
+        if isinstance(command, Edit):
+            edit = command.make(bench)
+            if edit is not None:
+                bench.apply(edit)
+                self._version += 1
+                self._tell()
+            return bench.step if command.result is None else command.result()
+        if isinstance(command, Pause | Resume | Stop):
+            return bench.step
+        raise UserError(NOTHING_TRAINS)
+
+    def _tell(self, **changes: Any) -> None:
+        news: Mapping[str, Any] = {"splats": self.bench.model.count, **changes}
+        self.link.news.update(**news)
