@@ -1,0 +1,137 @@
+"""Changing the selection: delete, duplicate, hide, lock, move by gizmo or numbers, colours; undo and redo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from splat.edit.ops import Delete, Duplicate, Mark, Op, Transform
+from splat.viewer.page import Page
+from splat.viewer.panels.recoloring import build_colors
+from splat.viewer.tools.matrices import about, euler, frozen, is_identity
+from splat.viewer.tools.toolbox import TOOLS, Toolbox
+
+GIZMOS = (("move", "1"), ("rotate", "2"), ("scale", "3"))
+ACTIONS: tuple[tuple[str, str, str, str | None, Op], ...] = (
+    ("Delete", "Delete the selection", "delete", None, Delete()),
+    ("Keep only", "", "", None, Delete(outside=True)),
+    ("Duplicate", "Duplicate the selection", "D", "shift", Duplicate()),
+    ("Hide", "Hide the selection", "H", None, Mark("hide")),
+    ("Show all", "Show everything", "H", "shift", Mark("show")),
+    ("Lock", "Lock the selection", "K", None, Mark("lock")),
+    ("Unlock all", "Unlock everything", "K", "shift", Mark("unlock")),
+)
+"""Words of the button, of the shortcut, its key and modifier, what is done."""
+BUTTON_ROWS = (3, 2, 2)
+HISTORY_SECS = 0.2
+SHOWN = 8
+"""Entries of each half of the history."""
+
+
+def build(page: Page) -> None:
+    box: Toolbox = page.toolbox
+    with box.tab:
+        with page.client.gui.add_folder("Change"):
+            _actions(page, box)
+            _gizmos(page, box)
+        with page.client.gui.add_folder("Move by numbers", expand_by_default=False):
+            _numbers(page, box)
+        with page.client.gui.add_folder("Colour", expand_by_default=False):
+            build_colors(page, box)
+        with page.client.gui.add_folder("History"):
+            _history(page, box)
+
+
+def _actions(page: Page, box: Toolbox) -> None:
+    by_word = {word: op for word, _, _, _, op in ACTIONS}
+    words = list(by_word)
+    for count in BUTTON_ROWS:
+        row, words = words[:count], words[count:]
+        group = page.client.gui.add_button_group("", row)
+        group.on_click(page.guarded(lambda event: box.submit(by_word[event.target.value])))
+    for _, label, key, modifier, op in ACTIONS:
+        if key:
+            page.on_key(label, key, _submitting(box, op), modifier)
+
+
+def _submitting(box: Toolbox, op: Op) -> Callable[[], Any]:
+    return lambda: box.submit(op)
+
+
+def _gizmos(page: Page, box: Toolbox) -> None:
+    titles = {TOOLS[name].title: name for name, _ in GIZMOS}
+    group = page.client.gui.add_button_group("Gizmo", list(titles))
+    group.on_click(page.guarded(lambda event: box.toggle(titles[event.target.value])))
+    pivot = page.client.gui.add_button_group("Pivot", ["Middle", "Click a point"])
+
+    def choose(event: Any) -> None:
+        box.set(pick_pivot=event.target.value != "Middle")
+        if event.target.value == "Middle":
+            box.clicked_pivot = None
+            box.set()
+
+    pivot.on_click(page.guarded(choose))
+    for name, key in GIZMOS:
+        page.on_key(f"Gizmo: {TOOLS[name].title}", key, _toggling(box, name))
+
+
+def _toggling(box: Toolbox, name: str) -> Callable[[], Any]:
+    return lambda: box.toggle(name)
+
+
+def _numbers(page: Page, box: Toolbox) -> None:
+    gui = page.client.gui
+    move = gui.add_vector3("Move", (0.0, 0.0, 0.0), step=0.01, hint="World units")
+    turn = gui.add_vector3("Turn °", (0.0, 0.0, 0.0), step=1.0, hint="About the world's x, then y, then z axis")
+    scale = gui.add_number("Scale", 1.0, min=0.001, step=0.01)
+    apply = gui.add_button("Apply to the selection")
+
+    def run(_: Any) -> None:
+        center = box.center()
+        if center is None:
+            page.notify("Nothing is selected.")
+            return
+        pivot = box.pivot(center)
+        matrix = about(pivot, turn=euler(turn.value), scale=float(scale.value), move=move.value)
+        if not is_identity(matrix):
+            box.submit(Transform(frozen(matrix)))
+            move.value, turn.value, scale.value = np.zeros(3), np.zeros(3), 1.0
+
+    apply.on_click(page.guarded(run))
+
+
+def _history(page: Page, box: Toolbox) -> None:
+    gui = page.client.gui
+    buttons = gui.add_button_group("", ["Undo", "Redo"])
+    text = gui.add_markdown(history_text(page))
+
+    def undo() -> None:
+        if page.desk.session.status.undo:
+            box.told(page.desk.undo())
+
+    def redo() -> None:
+        if page.desk.session.status.redo:
+            box.told(page.desk.redo())
+
+    buttons.on_click(page.guarded(lambda event: undo() if event.target.value == "Undo" else redo()))
+    page.on_key("Undo", "Z", undo, "cmd/ctrl")
+    page.on_key("Redo", "Z", redo, "cmd/ctrl+shift")
+
+    def show() -> None:
+        now = history_text(page)
+        if text.content != now:
+            text.content = now
+
+    page.every(HISTORY_SECS, show)
+
+
+def history_text(page: Page) -> str:
+    """What was done, newest first, and above it what could be done again."""
+    status = page.desk.session.status
+    redo = [f"- *{entry}*" for entry in status.redo[-SHOWN:]]
+    undo = [f"- {entry}" for entry in reversed(status.undo[-SHOWN:])]
+    hidden = len(status.undo) - len(undo)
+    more = [f"- … {hidden} before"] if hidden else []
+    return "\n".join((*redo, *undo, *more)) or "*Nothing was changed yet.*"

@@ -1,0 +1,157 @@
+"""Selecting: tools, how they combine, and the shortcuts of other editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from splat.edit.ops import Invert, Select
+from splat.edit.shapes import Everything, Nothing
+from splat.viewer.page import LOOK_TOOL, Page
+from splat.viewer.tools.combine import COMBINES, MODIFIERS
+from splat.viewer.tools.options import BRUSH_STEP, LEAST_BRUSH_PX, MOST_BRUSH_PX
+from splat.viewer.tools.toolbox import TOOLS, Toolbox
+
+ROWS = (("rect", "lasso", "polygon", "brush"), ("click", "flood", "eyedropper"), ("sphere", "box"))
+KEYS = (
+    ("rect", "R", None), ("lasso", "L", None), ("polygon", "P", None), ("brush", "B", None), ("click", "V", None),
+    ("flood", "O", None), ("eyedropper", "E", "cmd/ctrl"),
+)  # fmt: skip
+REACHES = {"All behind": "centers", "Visible only": "visible"}
+STATUS_SECS = 0.2
+FRAME_MARGIN = 1.4
+"""Room around a framed selection."""
+
+
+def build(page: Page) -> None:
+    """The tab "Edit" with its first folder; editing and dragging add theirs."""
+    box = page.toolbox = Toolbox(page)
+    with page.tabs.add_tab("Edit") as box.tab:
+        counts = page.client.gui.add_markdown(counts_text(page))
+        hint = page.client.gui.add_markdown(hint_text(box))
+        with page.client.gui.add_folder("Select"):
+            _tool_buttons(page, box)
+            _combining(page, box)
+            _sizes(page, box)
+            _whole(page, box)
+    _shortcuts(page, box)
+
+    def show_counts() -> None:
+        text = counts_text(page)
+        if counts.content != text:
+            counts.content = text
+
+    def show_tool() -> None:
+        hint.content = hint_text(box)
+
+    box.listen(show_tool)
+    page.every(STATUS_SECS, show_counts)
+
+
+def counts_text(page: Page) -> str:
+    status = page.desk.session.status
+    parts = ((status.selected, "selected"), (status.hidden, "hidden"), (status.locked, "locked"))
+    return " · ".join(f"**{count:,}** {word}" for count, word in parts)
+
+
+def hint_text(box: Toolbox) -> str:
+    if box.tool is None:
+        return "*No tool: the mouse moves the camera.*"
+    return f"**{box.tool.title}** — {box.tool.hint} *Escape ends.*"
+
+
+def _tool_buttons(page: Page, box: Toolbox) -> None:
+    names = {TOOLS[name].title: name for row in ROWS for name in row}
+    for number, row in enumerate(ROWS):
+        group = page.client.gui.add_button_group("Tool" if number == 0 else "", [TOOLS[name].title for name in row])
+        group.on_click(page.guarded(lambda event: box.toggle(names[event.target.value])))
+
+
+def _combining(page: Page, box: Toolbox) -> None:
+    gui = page.client.gui
+    combine = gui.add_dropdown(
+        "Combine", tuple(COMBINES), hint="Whatever is set: Shift adds, Ctrl takes away, both keep what is in both"
+    )
+    combine.on_update(page.guarded(lambda _: box.set(combine=COMBINES[combine.value])))
+    reach = gui.add_dropdown(
+        "Reach", tuple(REACHES),
+        hint="All behind: every centre in the shape. Visible only: what is seen in it.",
+    )  # fmt: skip
+    reach.on_update(page.guarded(lambda _: box.set(reach=REACHES[reach.value])))
+
+
+def _sizes(page: Page, box: Toolbox) -> None:
+    gui, options = page.client.gui, box.options
+    brush = gui.add_slider("Brush px", LEAST_BRUSH_PX, MOST_BRUSH_PX, 1.0, options.brush_px, hint="Radius; [ and ]")
+    tolerance = gui.add_slider("Tolerance", 0.0, 1.0, 0.01, options.tolerance, hint="Of colour, for flood and colour")
+    radius = gui.add_number("Radius", 0.0, min=0.0, visible=False, hint="Of the sphere, world units")
+    size = gui.add_vector3("Sides", (0.0, 0.0, 0.0), min=(0.0, 0.0, 0.0), visible=False, hint="Of the box, world units")
+    inside = gui.add_button("Select inside (Enter)", visible=False)
+    brush.on_update(page.guarded(lambda _: box.set(brush_px=float(brush.value), show_brush=True)))
+    tolerance.on_update(page.guarded(lambda _: box.set(tolerance=float(tolerance.value))))
+    radius.on_update(page.guarded(lambda _: box.set(radius=float(radius.value))))
+    size.on_update(page.guarded(lambda _: box.set(size=tuple(map(float, size.value)))))
+    inside.on_click(page.guarded(lambda _: box.apply()))
+
+    def follow() -> None:
+        name = "" if box.tool is None else box.tool.name
+        options.show_brush = False
+        for handle, owners in ((radius, ("sphere",)), (size, ("box",)), (inside, ("sphere", "box"))):
+            handle.visible = name in owners
+        if name == "sphere":
+            radius.step, radius.value = options.radius / 50 or 0.01, options.radius
+        if name == "box":
+            size.step, size.value = max(options.size) / 50 or 0.01, options.size
+
+    def resize(factor: float) -> None:
+        brush.value = float(np.clip(options.brush_px * factor, LEAST_BRUSH_PX, MOST_BRUSH_PX))
+        box.set(brush_px=float(brush.value), show_brush=True)
+
+    box.listen(follow)
+    page.on_key("Smaller brush", "[", lambda: resize(1 / BRUSH_STEP))
+    page.on_key("Larger brush", "]", lambda: resize(BRUSH_STEP))
+
+
+def _whole(page: Page, box: Toolbox) -> None:
+    actions = {
+        "All": Select(Everything()), "None": Select(Nothing()), "Invert": Invert(),
+    }  # fmt: skip
+    group = page.client.gui.add_button_group("Whole", list(actions))
+    group.on_click(page.guarded(lambda event: box.submit(actions[event.target.value])))
+    page.on_key("Select all", "A", lambda: box.submit(actions["All"]), "cmd/ctrl")
+    page.on_key("Select none", "A", lambda: box.submit(actions["None"]), "cmd/ctrl+shift")
+    page.on_key("Invert selection", "I", lambda: box.submit(actions["Invert"]), "cmd/ctrl")
+
+
+def _shortcuts(page: Page, box: Toolbox) -> None:
+    for name, key, modifier in KEYS:
+        page.on_key(f"Tool: {TOOLS[name].title}", key, _toggling(box, name), modifier)
+    page.on_key("End the tool", "escape", lambda: page.set_tool(LOOK_TOOL))
+    for modifier, combine in MODIFIERS.items():
+        label = "Close or apply" if modifier is None else f"Close or apply: {combine}"
+        page.on_key(label, "enter", _applying(box, modifier), modifier)
+    page.on_key("One step back in the tool", "backspace", box.back)
+    page.on_key("Frame the selection", "F", lambda: frame(page, box))
+
+
+def _toggling(box: Toolbox, name: str) -> Any:
+    return lambda: box.toggle(name)
+
+
+def _applying(box: Toolbox, modifier: str | None) -> Any:
+    return lambda: box.apply(modifier)
+
+
+def frame(page: Page, box: Toolbox) -> None:
+    """Put the selection in the middle of the picture, and all of it in sight."""
+    center = box.center()
+    if center is None:
+        page.notify("Nothing is selected.")
+        return
+    means = page.desk.snapshot.model.rows["means"][box.selected()].numpy(force=True)
+    radius = float(np.quantile(np.linalg.norm(means - center, axis=1), 0.95))
+    camera = page.camera()
+    slope = min(camera.width / camera.focal_px[0], camera.height / camera.focal_px[1]) / 2
+    least = 0.1 / page.desk.space.scale
+    page.look_at(center, max(FRAME_MARGIN * radius / slope, least))

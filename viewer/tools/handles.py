@@ -1,0 +1,236 @@
+"""Drag-editing: handles take the selection along, anchors hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from splat.edit.drag.drag import DragSession
+from splat.edit.ops import Drag, Handle
+from splat.edit.shapes import Point2, Point3
+from splat.geometry.camera import Camera
+from splat.model.labels import HIDDEN, LOCKED
+from splat.viewer.tools.screen import in_view_plane, pixel, project
+from splat.viewer.tools.solids import GIZMO_PX
+from splat.viewer.tools.tool import Tool
+
+HANDLE_COLOR, ANCHOR_COLOR = (255, 120, 0), (40, 140, 255)
+BALL_PX = 7.0
+NO_TURN = (1.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A handle or an anchor as it stands in the picture."""
+
+    at: Point3
+    """World."""
+    radius: float
+    is_anchor: bool
+
+
+class DragTool(Tool):
+    """Clicks place, drags take along. One operation per drag; then everything that was placed stands where it came to,
+    and the next drag starts from there."""
+
+    name, title = "drag", "Drag"
+    hint = "Click the selection to place handles (orange) and anchors (blue), then drag a handle."
+    catches_clicks = True
+
+    def __init__(self, box: Any) -> None:
+        super().__init__(box)
+        self.pins: list[Pin] = []
+        self.last: int | None = None
+        """Index of the handle chosen last, which the gizmo turns."""
+        self._balls: list[Any] = []
+        self._gizmo: Any = None
+        self._session: DragSession | None = None
+        self._ids: torch.Tensor | None = None
+        self._held: tuple[int, Point2, Camera] | None = None
+        """Which handle, from where on the screen, in which view."""
+        self._before: list[tuple[int, list[Pin]]] = []
+        """(length of the undo list after a drag, the pins before it): they go back with it."""
+
+    def start(self) -> None:
+        self._show_all()
+        if not bool(self.box.selected().any()):
+            self.box.page.notify("Nothing is selected: select first what shall be deformed.")
+
+    def stop(self) -> None:
+        self._let_go()
+        self.box.preview.end()
+        self._hide_all()
+
+    def changed(self) -> None:
+        undo = len(self.box.page.desk.session.status.undo)
+        while self._before and undo < self._before[-1][0]:
+            _, self.pins = self._before.pop()
+            self.last = None
+        if self._held is None:
+            self._show_all()
+
+    def clear(self) -> None:
+        self._let_go()
+        self.box.preview.end()
+        self._before.clear()
+        self._set([])
+
+    def back(self) -> None:
+        """Take the pin placed last away."""
+        if self.pins:
+            self._set([*self.pins[:-1]])
+
+    def click(self, at: Point2, camera: Camera, modifier: str | None) -> None:
+        picked = self.box.picked(at, camera)
+        if picked is None:
+            return
+        options = self.box.options
+        is_anchor = (options.place == "anchor") != (modifier == "shift")  # Shift places the other kind
+        self._set([*self.pins, Pin(tuple(map(float, picked.at)), options.handle_radius, is_anchor)])
+        if not is_anchor:
+            self.last = len(self.pins) - 1
+            self._show_all()
+
+    # --- dragging --------------------------------------------------------------------------------------------------
+
+    def grab(self, index: int) -> None:
+        """Begin to drag handle ``index`` (in ``pins``): build what answers every move."""
+        snapshot, mask = self.box.page.desk.snapshot, self.box.selected()
+        self._let_go()
+        if snapshot is None or not bool(mask.any()):
+            self.box.page.notify("Nothing is selected: select first what shall be deformed.")
+            return
+        frozen = snapshot.labels.having(LOCKED | HIDDEN)
+        operation = self.operation(index, self.pins[index].at, NO_TURN)
+        self._session = DragSession(snapshot.model, mask, operation, frozen=frozen)
+        self._ids = snapshot.labels.ids[self._session.rows]
+
+    def pull(self, index: int, to: Point3, turn: tuple[float, ...] = NO_TURN) -> None:
+        """Show the selection with handle ``index`` at ``to`` (world)."""
+        if self._session is not None and self.box.options.live:
+            values = self._session.move(self.operation(index, to, turn).handles)
+            self.box.preview.show(self._ids, values)
+
+    def drop(self, index: int, to: Point3, turn: tuple[float, ...] = NO_TURN) -> None:
+        """One operation for the whole drag."""
+        if self._session is None:
+            return
+        operation = self.operation(index, to, turn)
+        self._let_go()
+        before = self.pins
+        after = [replace(pin, at=tuple(map(float, to))) if i == index else pin for i, pin in enumerate(before)]
+        reply = self.box.submit(operation)
+        self.box.preview.end_after(reply)
+        reply.add_done_callback(lambda done: self._committed(done, before))
+        self._set(after)
+
+    def operation(self, index: int, to: Point3, turn: tuple[float, ...]) -> Drag:
+        """The drag of one handle; the others keep their places."""
+        options = self.box.options
+        handles = [
+            Handle(pin.at, tuple(map(float, to)), pin.radius, tuple(map(float, turn))) if i == index
+            else Handle(pin.at, pin.at, pin.radius)
+            for i, pin in enumerate(self.pins) if not pin.is_anchor
+        ]  # fmt: skip
+        anchors = tuple(Handle(pin.at, pin.at, pin.radius) for pin in self.pins if pin.is_anchor)
+        return Drag(tuple(handles), anchors, options.mode, options.band, options.nodes, options.smooth_rotations)
+
+    def _committed(self, reply: Any, before: list[Pin]) -> None:
+        if reply.cancelled() or reply.exception() is not None:
+            self.box.runner.do(lambda: self._set(before))
+        else:
+            self._before.append((len(reply.result().undo), before))
+
+    def _let_go(self) -> None:
+        self._session = self._ids = self._held = None
+
+    # --- what is seen ----------------------------------------------------------------------------------------------
+
+    def _set(self, pins: list[Pin]) -> None:
+        self.pins = pins
+        if self.last is not None and (self.last >= len(pins) or pins[self.last].is_anchor):
+            self.last = None
+        self._show_all()
+
+    def _hide_all(self) -> None:
+        for node in (*self._balls, self._gizmo):
+            if node is not None:
+                node.remove()
+        self._balls, self._gizmo, self._shown = [], None, None
+
+    _shown: Any = None
+
+    def _show_all(self) -> None:
+        state = (tuple(self.pins), self.last, self.box.options.turn_handles)
+        if self.box.tool is not self or state == self._shown:
+            return
+        self._hide_all()
+        self._shown = state
+        page = self.box.page
+        camera, space = page.camera(), page.desk.space
+        for index, pin in enumerate(self.pins):
+            _, depth = project(camera, np.array(pin.at))
+            radius = BALL_PX * max(float(depth), 1e-3) / camera.focal_px[0] * space.scale
+            ball = page.client.scene.add_icosphere(
+                f"/splat/tools/pin{index}", radius=radius, color=ANCHOR_COLOR if pin.is_anchor else HANDLE_COLOR,
+                position=space.page(pin.at), cast_shadow=False, receive_shadow=False,
+            )  # fmt: skip
+            self._balls.append(ball)
+            if not pin.is_anchor:
+                ball.on_drag("left")(self._follows(index))
+        if self.last is not None and self.box.options.turn_handles:
+            self._gizmo = page.client.scene.add_transform_controls(
+                "/splat/tools/pin_gizmo", scale=GIZMO_PX, fixed=True, depth_test=False, disable_sliders=True,
+                position=space.page(self.pins[self.last].at),
+            )  # fmt: skip
+            self._gizmo.on_update(self._turned(self.last))
+
+    def _follows(self, index: int) -> Any:
+        async def dragged(event: Any) -> None:
+            camera = self.box.page.camera()
+            at = pixel(event.end_screen_pos, camera)
+            if event.phase == "start":
+                self.box.runner.do(lambda: self._begin(index, at, camera))
+            elif event.phase == "update":
+                self.box.runner.newest("drag", lambda: self._go(at))
+            else:
+                self.box.runner.do(lambda: self._end(at))
+
+        return dragged
+
+    def _begin(self, index: int, at: Point2, camera: Camera) -> None:
+        self.last = index
+        self.grab(index)
+        self._held = (index, at, camera)
+
+    def _target(self, at: Point2) -> tuple[int, Point3]:
+        index, start, camera = self._held
+        return index, tuple(map(float, in_view_plane(camera, start, at, np.array(self.pins[index].at))))
+
+    def _go(self, at: Point2) -> None:
+        if self._held is not None:
+            index, to = self._target(at)
+            self._balls[index].position = self.box.page.desk.space.page(to)
+            self.pull(index, to)
+
+    def _end(self, at: Point2) -> None:
+        if self._held is not None:
+            index, to = self._target(at)
+            self.drop(index, to)
+
+    def _turned(self, index: int) -> Any:
+        async def turned(event: Any) -> None:
+            to = tuple(map(float, self.box.page.desk.space.world(np.array(event.target.position))))
+            wxyz = np.array(event.target.wxyz)  # the gizmo starts unturned
+            turn = tuple(map(float, wxyz / np.linalg.norm(wxyz)))
+            if event.phase == "start":
+                self.box.runner.do(lambda: self.grab(index))
+            elif event.phase == "update":
+                self.box.runner.newest("drag", lambda: self.pull(index, to, turn))
+            else:
+                self.box.runner.do(lambda: self.drop(index, to, turn))
+
+        return turned

@@ -1,0 +1,196 @@
+"""The tools of one page: which is active, what it hears of the mouse, and how its operations are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from splat.edit.lifting import splat_at
+from splat.edit.ops import Op, Select
+from splat.edit.shapes import Shape, ViewSpec
+from splat.geometry.camera import Camera
+from splat.model.labels import HIDDEN, SELECTED
+from splat.viewer.page import LOOK_TOOL
+from splat.viewer.tools import gizmo, handles, marquee, points, solids
+from splat.viewer.tools.combine import combined
+from splat.viewer.tools.options import Options
+from splat.viewer.tools.overlay import ScreenLines
+from splat.viewer.tools.preview import Preview
+from splat.viewer.tools.runner import Runner
+from splat.viewer.tools.screen import at_depth, pixel, project
+from splat.viewer.tools.tool import Tool
+from splat.viewer.tools.toolplane import ToolPlane
+
+TOOLS: Mapping[str, type[Tool]] = {
+    tool.name: tool for tool in (*marquee.TOOLS, *points.TOOLS, *solids.TOOLS, *gizmo.TOOLS, handles.DragTool)
+}
+"""In the order of the panel."""
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What lies under the pointer."""
+
+    row: int
+    """Of the snapshot's model."""
+    at: np.ndarray  # [3] world: on the pointer's ray, as deep as the splat's centre
+
+
+class Toolbox:
+    """One per page. What comes from the mouse runs on the thread of ``runner``, in order; an exception becomes a
+    message on the page."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.options = Options()
+        self.runner = Runner(page.guarded)
+        self.lines = ScreenLines(page)
+        self.preview = Preview(page)
+        self.plane = ToolPlane(self)
+        self._made: dict[str, Tool] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self.tool: Tool | None = None
+        self.clicked_pivot: np.ndarray | None = None  # [3] world
+        """What gizmos turn and scale about; None = the middle of the selection."""
+        self.tab: Any = None
+        """Where the panels of tools stand."""
+        page.add_close(self._close)
+        page.on_tool(lambda name: self.runner.do(lambda: self._use(name)))
+        self._unsubscribe = page.desk.on_snapshot(lambda *_: self.runner.newest("changed", self._changed))
+
+    def toggle(self, name: str) -> None:
+        """Make a tool active; the active one gives the mouse back to the camera."""
+        self.page.set_tool(LOOK_TOOL if self.page.tool == name else name)
+
+    def set(self, **options: Any) -> None:
+        """Change options; the active tool follows."""
+        for key, value in options.items():
+            setattr(self.options, key, value)
+        self.runner.newest("changed", self._changed)
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` when another tool is active, on the toolbox's thread."""
+        self._listeners.append(listener)
+
+    # --- from the mouse and the keys -------------------------------------------------------------------------------
+
+    def stroke(self, phase: str, screen: tuple[float, float], modifier: str | None) -> None:
+        camera = self.page.camera()
+        at = pixel(screen, camera)
+        if phase == "start":
+            self._tell(lambda tool: tool.stroke_begins(at, camera, modifier))
+        elif phase == "update":
+            self._tell(lambda tool: tool.stroke_goes(at))
+        else:
+            self._tell(lambda tool: tool.stroke_ends(at))
+
+    def clicked(self, screen: tuple[float, float], modifier: str | None) -> None:
+        camera = self.page.camera()
+        self._tell(lambda tool: tool.click(pixel(screen, camera), camera, modifier))
+
+    def drawn(self, low: tuple[float, float], high: tuple[float, float], modifier: str | None) -> None:
+        camera = self.page.camera()
+        self._tell(lambda tool: tool.rectangle(pixel(low, camera), pixel(high, camera), ViewSpec.of(camera), modifier))
+
+    def apply(self, modifier: str | None = None) -> None:
+        self._tell(lambda tool: tool.apply(modifier))
+
+    def back(self) -> None:
+        self._tell(lambda tool: tool.back())
+
+    def clear(self) -> None:
+        self._tell(lambda tool: tool.clear())
+
+    # --- to the model ----------------------------------------------------------------------------------------------
+
+    def select(self, shape: Shape, modifier: str | None) -> Future:
+        return self.submit(Select(shape, combined(modifier, self.options.combine), self.options.reach))
+
+    def submit(self, op: Op) -> Future:
+        """Send an operation; a refusal is told on the page."""
+        return self.told(self.page.desk.submit(op))
+
+    def told(self, reply: Future) -> Future:
+        reply.add_done_callback(self._answered)
+        return reply
+
+    def picked(self, at: tuple[float, float], camera: Camera) -> Picked | None:
+        """The splat that shows most at a pixel, among those that are not hidden; None where there is none."""
+        snapshot = self.page.desk.snapshot
+        if snapshot is None:
+            return None
+        shown = ~snapshot.labels.having(HIDDEN)
+        row = splat_at(snapshot.model, camera, *at, self.page.desk.rasterizer, drawn=shown)
+        if row is None:
+            self.page.notify("There is nothing under the pointer.")
+            return None
+        _, depth = project(camera, snapshot.model.rows["means"][row].numpy(force=True))
+        return Picked(row, at_depth(camera, np.array(at), float(depth)))
+
+    def selected(self) -> Tensor:  # [N] bool
+        """Of the newest snapshot; nothing where there is none yet."""
+        snapshot = self.page.desk.snapshot
+        return torch.zeros(0, dtype=torch.bool) if snapshot is None else snapshot.labels.having(SELECTED)
+
+    def center(self) -> np.ndarray | None:
+        """Middle [3] (world) of the selection, of each axis the median: a stray splat does not pull it away."""
+        rows = self.selected()
+        if not bool(rows.any()):
+            return None
+        return self.page.desk.snapshot.model.rows["means"][rows].median(dim=0).values.double().numpy(force=True)
+
+    def pivot(self, center: np.ndarray) -> np.ndarray:  # [3] world
+        """What the selection with the middle ``center`` is turned and scaled about."""
+        return center if self.clicked_pivot is None else self.clicked_pivot
+
+    def view_distance(self, point: np.ndarray) -> float:
+        """From the page's camera to a world point, world units."""
+        return float(np.linalg.norm(self.page.camera().center_world - point))
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _tell(self, what: Callable[[Tool], None]) -> None:
+        tool = self.tool
+        if tool is not None:
+            self.runner.do(lambda: what(tool) if self.tool is tool else None)
+
+    def _use(self, name: str) -> None:
+        before = self.tool
+        if before is not None and before.name == name:
+            return
+        if before is not None:
+            self.tool = None
+            before.stop()
+        if name in TOOLS:  # others have tools of their own
+            if name not in self._made:
+                self._made[name] = TOOLS[name](self)
+            tool = self.tool = self._made[name]
+            self.page.desk.refresh()
+            tool.start()
+        tool = self.tool
+        self.plane.catch(
+            strokes=tool is not None and tool.catches_strokes,
+            clicks=tool is not None and tool.catches_clicks,
+            rectangles=tool is not None and tool.catches_rectangles,
+        )
+        for listener in self._listeners:
+            listener()
+
+    def _changed(self) -> None:
+        if self.tool is not None:
+            self.tool.changed()
+
+    def _answered(self, reply: Future) -> None:
+        problem = None if reply.cancelled() else reply.exception()
+        if problem is not None:
+            self.page.failed(problem)
+
+    def _close(self) -> None:
+        self._unsubscribe()
+        self.runner.close()
