@@ -14,6 +14,7 @@ from splat.errors import UserError
 from splat.geometry.camera import Camera
 from splat.live.snapshot import Snapshot
 from splat.render.types import Rasterizer
+from splat.viewer.compare import beside
 from splat.viewer.look import Look
 from splat.viewer.modes import MODES
 from splat.viewer.modes.view import Preview, View
@@ -54,7 +55,11 @@ def draw(
     """
     view = View(snapshot, camera, look, rasterizer, preview, desk, want_depth)
     painted = mode_named(look.mode).draw(view)
+    if want_depth and view.output is None:
+        view.render()
     rgb = _tinted(painted.rgb, view)
+    if look.compare is not None:
+        rgb = beside(rgb, view)
     depth = view.output.depth_median[0].float().cpu().numpy() if want_depth else None
     return Drawn(rgb.cpu().numpy(), depth, camera, painted.values)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -13,6 +16,7 @@ from splat.model.gaussian import GaussianPrimitive
 from splat.model.gaussian_family import raw_opacities, raw_scales
 from splat.model.labels import Labels
 from splat.model.splat_model import SplatModel
+from splat.scene.types import PointCloud, Scene
 
 WIDTH, HEIGHT, FOCAL_PX = 48, 36, 40.0
 
@@ -46,8 +50,6 @@ def snapshot_of(
 
 def labels_of(count: int, **tables) -> Labels:
     """Labels with some tables (or ``names``) of their own."""
-    from dataclasses import replace
-
     start = Labels.start(count)
     own = {
         name: value if name == "names" else torch.as_tensor(value).to(getattr(start, name).dtype)
@@ -66,3 +68,23 @@ def random_snapshot(count: int = 200, *, kind: str = "gaussian", seed: int = 0) 
     labels = labels_of(count, born=rng.integers(0, 10, count), reasons=rng.integers(0, 3, count),
                        names=("start", "clone", "split"))  # fmt: skip
     return Snapshot(SplatModel(primitive, rows, 1), labels, 10, 1)
+
+
+class FakeDesk:
+    """As much of a desk as drawing sees: a capture of two views, whose photographs show ``truth`` (or grey)."""
+
+    def __init__(self, truth: Snapshot | None = None, rasterizer=None) -> None:
+        left, right = camera(name="left.png"), camera(name="right.png")
+        right = right.posed(np.array([[1, 0, 0, -0.2], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
+        points = PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
+        self.scene = Scene("fake", Path("fake"), (left, right), points, (0, 1), (), 1.0, np.eye(4))
+        self.truth, self.rasterizer, self.asked = truth, rasterizer, 0
+
+    def photo(self, view: Camera) -> np.ndarray:
+        from splat.viewer.draw import draw
+        from splat.viewer.look import Look
+
+        self.asked += 1
+        if self.truth is None:
+            return np.full((view.height, view.width, 3), 128, np.uint8)
+        return draw(self.truth, view, Look(), rasterizer=self.rasterizer).rgb

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from splat.viewer.modes import plain
+from splat.viewer.modes import categories, marks, numbers, plain
 from splat.viewer.modes.view import Painted, View
 
 
@@ -24,6 +24,27 @@ class Mode:
 
 MODES: Mapping[str, Mode] = {
     "color": Mode("what the splats look like", plain.draw_color),
-    "depth": Mode("distance along the view", plain.draw_depth, "world units", has_ramp=True),
-}
-"""Name -> mode."""
+    "depth": Mode("mean distance along the view", plain.draw_depth, "world units", has_ramp=True),
+    "alpha": Mode("how little shines through", plain.draw_alpha),
+    "normal": Mode("the flattest axis of the splats (red right, green up, blue towards us)", plain.draw_normal),
+    "id": Mode("a colour per splat, the same in every view and at every step", categories.draw_ids),
+    "outlines": Mode("borders of the splats that show most", marks.draw_outlines),
+    "centers": Mode("a dot per splat", marks.draw_centers),
+    "density": Mode("how many splats blend in a pixel", numbers.draw_density, "splats", has_ramp=True),
+    "opacity": Mode("opacity of the splats", numbers.of_model("opacity", numbers.opacities), has_ramp=True),
+    "scale": Mode(
+        "largest standard deviation of the splats", numbers.of_model("scale", numbers.largest_scales), "world units",
+        has_ramp=True,
+    ),
+    "age": Mode("steps since a splat was made", numbers.draw_ages, "steps", has_ramp=True),
+    "reason": Mode("what made a splat", categories.draw_reasons),
+    "error": Mode(
+        "difference from some training photographs where a splat shows", numbers.draw_errors, "of full scale",
+        has_ramp=True, needs="photos",
+    ),
+    "gradient": Mode(
+        "how hard some training photographs pull at a splat's place", numbers.draw_gradients, "NDC", has_ramp=True,
+        needs="photos",
+    ),
+}  # fmt: skip
+"""Name -> mode. Nothing else lists them."""

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from splat.viewer.lifted import photo_errors, photo_gradients
+from splat.viewer.modes.projected import projected
 from splat.viewer.modes.view import MIN_ALPHA, Painted, View, remembered
 from splat.viewer.ramps import as_colors, seen_range, shares
 
@@ -18,8 +20,7 @@ def painted_number(view: View, values: Tensor, alpha: Tensor, *, near_is_high: b
     low = low if look.low is None else look.low
     high = high if look.high is None else look.high
     share = shares(values, low, high, log_scale=look.log_scale, invert=look.invert != near_is_high)
-    seen = torch.where(alpha >= MIN_ALPHA, alpha, 0.0)
-    return Painted(view.over_background(as_colors(share, look.ramp), seen), (low, high))
+    return Painted(view.over_background(as_colors(share, look.ramp), alpha), (low, high))
 
 
 def blended(view: View, values: Tensor, known: Tensor | None = None) -> Painted:
@@ -54,33 +55,50 @@ def largest_scales(view: View) -> Tensor:
     return view.model.scales.amax(dim=1) if view.model.count else view.model.scales.new_zeros(0)
 
 
-def ages(view: View) -> Tensor:
-    return (view.snapshot.step - view.snapshot.labels.born).clamp_min(0).to(torch.float32)
+def draw_ages(view: View) -> Painted:
+    snapshot = view.snapshot
+    return blended(view, (snapshot.step - snapshot.labels.born).clamp_min(0).to(torch.float32))
+
+
+def draw_errors(view: View) -> Painted:
+    return blended(view, *photo_errors(view.snapshot, view.rasterizer, view.desk))
+
+
+def draw_gradients(view: View) -> Painted:
+    return blended(view, *photo_gradients(view.snapshot, view.rasterizer, view.desk))
 
 
 def draw_density(view: View) -> Painted:
-    """How many splats blend in a pixel, before it is opaque. The rasterizer counts the pixels of each splat; each
-    spreads them evenly over the box of its footprint. So the total is exact, and a splat's own corners are a little
-    too high for its middle to be a little too low."""
-    drawn = view.render(stats=frozenset({"fragments", "radii_px", "visible"}))
-    return painted_number(view, _spread(view, drawn.stats), drawn.alpha[0])
-
-
-def _spread(view: View, stats) -> Tensor:  # [H,W]
-    height, width = view.camera.height, view.camera.width
-    counts, radii = stats.fragments[0].double(), stats.radii_px[0].double()
+    """How many splats blend in a pixel before it is opaque. The rasterizer counts the pixels of every splat; they are
+    spread evenly over its footprint, so that the total is exact, and only what hides a part of a splat is not known.
+    """
+    drawn = view.render(stats=frozenset({"fragments"}))
+    counts = drawn.stats.fragments[0]
     rows = (counts > 0).nonzero().squeeze(1)
-    counts, radii = counts[rows], radii[rows]
-    centers = view.pixels(view.model.rows["means"][rows])[0].double()
-    size = torch.tensor([width, height], dtype=torch.float64, device=view.device)
-    low = torch.minimum((centers - radii).floor().clamp_min(0), size - 1)
-    high = torch.maximum(torch.minimum((centers + radii).ceil(), size), low + 1)
-    (left, top), (right, bottom) = low.long().unbind(1), high.long().unbind(1)
-    share = counts / ((right - left) * (bottom - top))
-    # Corners of boxes, summed up along both axes: the time does not depend on how large the boxes are.
-    places = torch.cat([top * (width + 1) + left, bottom * (width + 1) + right, top * (width + 1) + right,
-                        bottom * (width + 1) + left])  # fmt: skip
-    corners = torch.bincount(
-        places, torch.cat([share, share, -share, -share]), minlength=(height + 1) * (width + 1)
-    ).reshape(height + 1, width + 1)
-    return corners.cumsum(0).cumsum(1)[:height, :width].clamp_min(0).float()
+    return painted_number(view, spread_evenly(view, rows, counts[rows]), drawn.alpha[0])
+
+
+def spread_evenly(view: View, rows: Tensor, amounts: Tensor) -> Tensor:  # [R], [R] -> [H,W]
+    """``amounts`` of some rows, each spread over the pixels of its footprint."""
+    height, width = view.camera.height, view.camera.width
+    marks = projected(view, rows)
+    (a, b, d), (cx, cy) = marks.spread[:, (0, 0, 1), (0, 1, 1)].unbind(1), marks.centers.unbind(1)
+    reach = 2 * (255 * marks.opacities).clamp_min(1).log()  # squared, in standard deviations: where alpha is 1/255
+    half = (reach * d).sqrt()
+    first = (cy - half).nan_to_num().floor().clamp(0, height - 1)
+    last = torch.maximum((cy + half).nan_to_num().ceil().clamp(0, height), first + 1)
+    lines = (last - first).long()
+    # One span of pixels per splat and line of the picture: its ends go into a table that is summed up along x.
+    owner = torch.arange(len(rows), device=rows.device).repeat_interleave(lines)
+    y = torch.arange(len(owner), device=rows.device) - (lines.cumsum(0) - lines)[owner] + first[owner]
+    off = y + 0.5 - cy[owner]
+    middle = cx[owner] + (b / d)[owner] * off
+    room = ((reach[owner] - off * off / d[owner]) * (a - b * b / d)[owner]).clamp_min(0).sqrt()
+    left = (middle - room).nan_to_num().floor().clamp(0, width - 1)
+    right = torch.maximum((middle + room).nan_to_num().ceil().clamp(0, width), left + 1)
+    area = torch.bincount(owner, (right - left).double(), minlength=len(rows))
+    share = (amounts.double() / area.clamp_min(1))[owner]
+    at = (y * (width + 1)).long()
+    ends = torch.bincount(at + left.long(), share, minlength=height * (width + 1))
+    ends -= torch.bincount(at + right.long(), share, minlength=height * (width + 1))
+    return ends.reshape(height, width + 1).cumsum(1)[:, :width].clamp_min(0).float()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from splat.geometry.rotations import matrix_from_quat
+from splat.model.splat_model import SplatModel
 from splat.viewer.modes.numbers import painted_number
-from splat.viewer.modes.view import MIN_ALPHA, Painted, View
+from splat.viewer.modes.view import Painted, View, remembered
 
 
 def to_8bit(planes: Tensor) -> Tensor:  # [H,W,3] float, 0..1 -> [H,W,3] uint8, contiguous
@@ -35,33 +37,27 @@ def draw_depth(view: View) -> Painted:
 
 
 def draw_normal(view: View) -> Painted:
-    """Of the surface that the mean depth makes, from its differences: this way every primitive has normals, and they
-    belong to what is seen rather than to a splat. In the camera's frame: red to the right, green up, blue towards us.
-    """
-    drawn = view.render(depth=frozenset({"expected"}))
-    alpha = drawn.alpha[0]
-    depth = drawn.depth_expected[0] / alpha.clamp_min(1e-6)
-    normals = depth_normals(depth, view.camera.K)
-    seen = torch.where(alpha >= MIN_ALPHA, alpha, 0.0)
+    """The flattest axis of the splats, turned to the camera, as it blends. In the camera's frame: red to the right,
+    green up, blue towards us."""
+    snapshot = view.snapshot
+    if view.preview is None:
+        axes = remembered(snapshot, "flattest axes", lambda: flattest_axes(view.model))
+    else:
+        axes = flattest_axes(view.model)
+    center = torch.tensor(view.camera.center_world, dtype=axes.dtype, device=axes.device)
+    away = ((view.model.rows["means"] - center) * axes).sum(dim=1, keepdim=True) > 0
+    drawn = view.render(torch.where(away, -axes, axes))
+    turn = torch.tensor(view.camera.camera_from_world[:3, :3], dtype=axes.dtype, device=axes.device)
+    normals = torch.nn.functional.normalize(drawn.features[0] @ turn.T, dim=-1)
     flipped = normals * normals.new_tensor([1.0, -1.0, -1.0])
-    return Painted(view.over_background(to_8bit(flipped * 0.5 + 0.5), seen))
+    return Painted(view.over_background(to_8bit(flipped * 0.5 + 0.5), drawn.alpha[0]))
 
 
-def depth_normals(depth: Tensor, K) -> Tensor:  # [H,W], [3,3] px -> [H,W,3]
-    """Unit normals of the surface at camera z ``depth``, OpenCV axes, turned to the camera; (0, 0, -1) at the border
-    of a picture that is too small to have a neighbour."""
-    height, width = depth.shape
-    facing = depth.new_tensor([0.0, 0.0, -1.0]).expand(height, width, 3)
-    if height < 3 or width < 3:
-        return facing.clone()
-    fx, fy, cx, cy = float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2])
-    x = (torch.arange(width, dtype=depth.dtype, device=depth.device) + 0.5 - cx) / fx
-    y = (torch.arange(height, dtype=depth.dtype, device=depth.device) + 0.5 - cy) / fy
-    points = torch.stack([x * depth, y[:, None] * depth, depth], dim=-1)
-    across = points[1:-1, 2:] - points[1:-1, :-2]
-    down = points[2:, 1:-1] - points[:-2, 1:-1]
-    inner = torch.linalg.cross(down, across, dim=-1)
-    length = inner.norm(dim=-1, keepdim=True)
-    inner = torch.where(length > 1e-20, inner / length.clamp_min(1e-20), facing[1:-1, 1:-1])
-    padded = inner.permute(2, 0, 1)[None]
-    return torch.nn.functional.pad(padded, (1, 1, 1, 1), mode="replicate")[0].permute(1, 2, 0)
+def flattest_axes(model: SplatModel) -> Tensor:  # [N,3] unit, world
+    """Of the Gaussians closest to the splats."""
+    plain = model.primitive.gaussian_rows(model.rows, filter3d=model.filter3d)
+    axes = matrix_from_quat(plain["quats"])
+    if not len(axes):
+        return axes[:, 0]
+    flattest = plain["log_scales"].argmin(dim=1)
+    return axes.gather(2, flattest[:, None, None].expand(-1, 3, 1))[..., 0]

@@ -24,8 +24,9 @@ Preview = tuple[Tensor, dict[str, Tensor]]
 OUT_OF_SIGHT_LOGIT = -30.0
 """Opacity of what is left out: far below the 1/255 where a rasterizer begins. Rows keep their numbers this way, and
 nothing of the model is copied but one number per row."""
-MIN_ALPHA = 0.05
-"""Thinner pixels have no depth or number worth a colour."""
+MIN_ALPHA, SOLID_ALPHA = 0.05, 0.5
+"""Thinner pixels have no depth or number worth a colour; from half covered on, the colour is that of the number alone,
+or the texture of the alpha would show in every picture."""
 
 T = TypeVar("T")
 _remembered: WeakKeyDictionary[Snapshot, dict[Any, Any]] = WeakKeyDictionary()
@@ -156,10 +157,10 @@ class View:
         return flat @ K[:2, :2].T + K[:2, 2], z
 
     def over_background(self, rgb: Tensor, alpha: Tensor) -> Tensor:  # [H,W,3] uint8, [H,W] -> [H,W,3] uint8
-        """Fade to the background where nothing is."""
-        alpha = alpha.clamp(0, 1)[..., None]
+        """Fade to the background where little or nothing is."""
+        alpha = torch.where(alpha >= MIN_ALPHA, (alpha / SOLID_ALPHA).clamp(0, 1), 0.0)[..., None]
         behind = self.background * 255
-        return (behind + (rgb - behind) * alpha).round().to(torch.uint8)
+        return (behind + (rgb - behind) * alpha + 0.5).to(torch.uint8)
 
     def named_rows(self, table: Tensor, top_id: Tensor) -> Tensor:  # [N,...], [H,W] -> [H,W,...]
         """Of every pixel, the row of ``table`` of the splat on top; where there is none, row 0 (or zeros)."""

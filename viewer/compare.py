@@ -1,0 +1,91 @@
+"""A photograph, or how the picture differs from it, beside the picture."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from splat.errors import UserError
+from splat.geometry.camera import Camera
+from splat.viewer.modes.plain import to_8bit
+from splat.viewer.modes.view import View
+from splat.viewer.ramps import as_colors, shares
+
+ERROR_FULL_SCALE = 0.25
+"""Mean absolute error shown in the brightest colour, as in the error maps of an evaluation."""
+SAME_PLACE = 0.02
+"""Of the capture's extent: a photograph lies over the picture only where it was taken, whatever way one looks."""
+_LINE_RGB = (255, 255, 255)
+_FITTED_KEPT = 4
+_fitted: WeakKeyDictionary[Any, dict[Any, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def beside(rgb: Tensor, view: View) -> Tensor:  # [H,W,3] uint8
+    """``rgb`` left of the swipe, and right of it the photograph ``look.compare`` or the error against it. Where the
+    page's camera stands somewhere else, the picture stays whole. UserError when there is no such photograph."""
+    look = view.look
+    taken = scene_camera(view.desk, look.compare)
+    scene = view.desk.scene
+    if np.linalg.norm(taken.center_world - view.camera.center_world) > SAME_PLACE * scene.extent_world:
+        return rgb
+    photo, there = _fitted_photo(view, taken)
+    first = min(max(round(look.swipe * view.camera.width), 0), view.camera.width)
+    other = photo
+    if look.compare_with == "error":
+        drawn = view.output if view.output is not None else view.render()
+        error = (to_8bit(drawn.color[0]).float() - photo.float()).abs().mean(dim=-1) / 255
+        other = as_colors(shares(error, 0.0, ERROR_FULL_SCALE), "error")
+    elif look.compare_with != "photo":
+        raise UserError(f"compare_with = '{look.compare_with}' is unknown; choices: photo, error")
+    right = there & (torch.arange(view.camera.width, device=rgb.device) >= first)
+    mixed = torch.where(right[..., None], other, rgb)
+    if 0 < first < view.camera.width:
+        mixed[:, max(first - 1, 0) : first + 1] = torch.tensor(_LINE_RGB, dtype=torch.uint8, device=rgb.device)
+    return mixed
+
+
+def scene_camera(desk: Any, name: str | None) -> Camera:
+    """A view of the capture by name; UserError when there is none."""
+    scene = getattr(desk, "scene", None)
+    found = None if scene is None else next((camera for camera in scene.cameras if camera.name == name), None)
+    if found is None:
+        raise UserError(
+            f"there is no view '{name}' to compare with" + (": no capture is open" if scene is None else "")
+        )
+    return found
+
+
+def _fitted_photo(view: View, taken: Camera) -> tuple[Tensor, Tensor]:  # [H,W,3] uint8, [H,W] bool
+    """The photograph as the page's camera would see it, and where it is: a turn about one centre moves pixels by a
+    homography, whatever is in the picture."""
+    page = view.camera
+    key = (taken.name, page.width, page.height, page.K.tobytes(), page.camera_from_world.tobytes())
+    with _lock:
+        kept = _fitted.setdefault(view.desk, {})
+    if key in kept:
+        return kept[key]
+    pixels = view.desk.photo(taken)
+    if pixels is None:
+        raise UserError(f"the photograph of view '{taken.name}' cannot be read")
+    turn = taken.camera_from_world[:3, :3] @ page.camera_from_world[:3, :3].T
+    photo_from_page = taken.K @ turn @ np.linalg.inv(page.K)
+    v, u = np.mgrid[: page.height, : page.width] + 0.5
+    x, y, w = np.einsum("ij,jhw->ihw", photo_from_page, np.stack([u, v, np.ones_like(u)]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        across = np.stack([x / w / taken.width, y / w / taken.height], axis=-1)
+    there = (w > 0) & (across > 0).all(-1) & (across < 1).all(-1)
+    grid = torch.from_numpy(np.where(there[..., None], across * 2 - 1, 2)).float()[None]
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    sampled = torch.nn.functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)[0]
+    fitted = to_8bit(sampled.permute(1, 2, 0)).to(view.device), torch.from_numpy(there).to(view.device)
+    with _lock:
+        while len(kept) >= _FITTED_KEPT:
+            del kept[next(iter(kept))]
+        kept[key] = fitted
+    return fitted
