@@ -55,7 +55,7 @@ class Viewer:
         everybody in."""
         self._host, self._port, self._token = host, port, token
         space = chosen_space(scene, model, header)
-        self._start_pose = start_pose(scene, model, space)
+        self._start_pose = start_pose(scene, model, space, header)
         self.desk = Desk(
             link, scene=scene, rasterizer=rasterizer, device=device, session=session, run_dir=run_dir, header=header,
             space=space, share=share, photos=photos, standing=standing,

@@ -33,25 +33,21 @@ def chosen_space(scene: Scene | None, model: SplatModel | None, header: Mapping[
     return Space(float(scale), tuple(float(x) for x in up))
 
 
-def first_view(scene: Scene | None, model: SplatModel | None, space: Space) -> tuple[Camera | None, np.ndarray]:
-    """A training camera to begin with (None without a capture) and the point [3] (world) to turn around."""
+def start_pose(
+    scene: Scene | None, model: SplatModel | None, space: Space, header: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Values of viser's ``initial_camera``, page frame: the first training view, else the view that the file names,
+    else from outside onto where most splats are."""
     if scene is not None and scene.train_indices:
         camera = scene.train_cameras[0]
-        return camera, _ahead_of(camera, scene)
-    center = np.zeros(3) if model is None else _core(model)[0]
-    return None, center
-
-
-def start_pose(scene: Scene | None, model: SplatModel | None, space: Space) -> dict[str, Any]:
-    """Values of viser's ``initial_camera``: position, look_at, up (page frame), fov."""
-    camera, target = first_view(scene, model, space)
-    if camera is not None:
+        position, target = camera.center_world, _ahead_of(camera, scene)
         fov = float(2 * np.arctan(camera.height / camera.focal_px[1] / 2))
-        position = camera.center_world
+    elif (view := _view_of(header or {})) is not None:
+        position, target, fov = view
     else:
-        fov = float(np.radians(50))
-        radius = COMFORTABLE_UNITS / space.scale
+        target, radius = (np.zeros(3), 1.0) if model is None else _core(model)
         position = target + 2.5 * radius * _unit(np.asarray(space.up) * 0.35 + _sideways(space.up))
+        fov = float(np.radians(50))
     return {
         "position": tuple(space.page(position)), "look_at": tuple(space.page(target)), "up": space.up, "fov": fov,
     }  # fmt: skip
@@ -87,7 +83,27 @@ def _core(model: SplatModel) -> tuple[np.ndarray, float]:
 def _up_of(header: Mapping[str, Any]) -> np.ndarray:  # [3]
     """As the file says, else as captures have it: y down."""
     up = np.asarray(header.get("up_axis") or (0.0, -1.0, 0.0), np.float64)
-    return _unit(up) if up.shape == (3,) and np.isfinite(up).all() else np.array([0.0, -1.0, 0.0])
+    if up.shape != (3,) or not np.isfinite(up).all():
+        return np.array([0.0, -1.0, 0.0])
+    return _unit(_frame_of(header)[:3, :3] @ up)
+
+
+def _view_of(header: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """Position and target [3] in the frame of the rows and vertical fov, radians, where the file tells them."""
+    try:
+        view, frame = header["start_view"], _frame_of(header)
+        places = [frame[:3, :3] @ np.asarray(view[name], np.float64) + frame[:3, 3] for name in ("position", "target")]
+        fov = float(np.radians(view["fov"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+    apart = float(np.linalg.norm(places[1] - places[0]))
+    return (*places, fov) if np.isfinite(apart) and apart > 0 and 0 < fov < 3 else None
+
+
+def _frame_of(header: Mapping[str, Any]) -> np.ndarray:  # [4,4]
+    """Frame of the rows <- that of the capture, in which headers speak. Files in the capture's frame name none."""
+    frame = np.asarray(header.get("world_from_input", np.eye(4)), np.float64)
+    return frame if frame.shape == (4, 4) and np.isfinite(frame).all() else np.eye(4)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

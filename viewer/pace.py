@@ -61,8 +61,9 @@ class Share:
             raise ValueError(f"share of time for training = {value} does not fit: use 0 to {MOST_SHARE}")
         self._training = min(value, MOST_SHARE)
 
-    def took(self, secs: float, *, idle: bool) -> None:
-        """A picture was made in ``secs``: training's turn, for as long as its share asks."""
+    def took(self, secs: float, *, idle: bool = False) -> None:
+        """A picture was made in ``secs``: training's turn, for as long as its share asks. ``idle``: one that only shows
+        progress."""
         now = self._clock()
         self._free_at = max(self._free_at, now) + secs * _rest(self._training)
         if idle:

@@ -27,8 +27,6 @@ MOST_PIXELS = 2_500_000
 """A larger canvas gets a picture of this many, stretched."""
 SAME_ERROR_SECS = 5.0
 """An error that comes with every picture is told this often."""
-LOOK_TOOL = "look"
-"""The mouse moves the camera."""
 _log = logging.getLogger("splat.viewer")
 
 
@@ -48,12 +46,12 @@ class Page:
         self.client, self.desk = client, desk
         self.look = look or Look()
         self.keys: list[Key] = []
-        self.tool = LOOK_TOOL
+        self.toolbox: Any = None
+        """What knows the tools of the mouse (``viewer.tools``), once its panel stands."""
         self.preview_rows: tuple[Tensor, dict[str, Tensor]] | None = None
         self._lock = threading.Lock()
         self._depth_owners: set[str] = set()
         self._closers: list[Callable[[], None]] = []
-        self._tool_listeners: list[Callable[[str], None]] = []
         self._told: dict[str, float] = {}
         self._closed = False
         self._ticker = Ticker(self.failed)
@@ -116,6 +114,10 @@ class Page:
             changed = bool(before) != bool(self._depth_owners)
         if changed:
             self._worker.event()
+
+    def stream(self, on: bool) -> None:
+        """Off: nothing is drawn or sent, because the page shows something of its own; on: drawn again."""
+        self._worker.hold(not on)
 
     @property
     def overlay(self) -> viser.SceneApi:
@@ -202,7 +204,7 @@ class Page:
     # keys, tools, time -----------------------------------------------------------------------------------
 
     def on_key(self, label: str, key: str, callback: Callable[[], Any], modifier: str | None = None) -> None:
-        """Call ``callback()`` on a shortcut: ``key`` as viser names it (``A``, ``delete``, ``arrowleft``), with
+        """Call ``callback()`` on a shortcut: ``key`` as viser names it (``A``, ``[``, ``delete``, ``arrowleft``), with
         ``modifier`` (``shift``, ``cmd/ctrl``, ``cmd/ctrl+shift``). ValueError when the key is taken."""
         taken = next((known for known in self.keys if (known.key, known.modifier) == (key, modifier)), None)
         if taken is not None:
@@ -219,15 +221,15 @@ class Page:
         else:
             command.on_trigger(lambda _: run())
 
-    def set_tool(self, name: str) -> None:
-        """Make ``name`` the tool that gets the mouse; ``look`` gives it to the camera."""
-        self.tool = name
-        for listener in tuple(self._tool_listeners):
-            self.guarded(listener)(name)
+    @property
+    def tool(self) -> str:
+        """Name of the tool that has the mouse; "" = none, then the mouse moves the camera."""
+        return "" if self.toolbox is None else self.toolbox.name
 
-    def on_tool(self, callback: Callable[[str], None]) -> None:
-        """Call ``callback(name)`` when the tool changes."""
-        self._tool_listeners.append(callback)
+    def set_tool(self, name: str) -> None:
+        """Give the mouse to a tool, or with "" back to the camera."""
+        if self.toolbox is not None:
+            self.toolbox.use(name)
 
     def every(self, secs: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` again and again in the page's own thread, until the page closes or the returned function

@@ -1,8 +1,8 @@
 """Who may see the page: a token in a cookie, the Origin of websockets, and host names that are ours.
 
-A server on 127.0.0.1 can be reached by every page that is open in the user's browser, and by every user of the machine.
-The token keeps others out; the Origin keeps foreign pages from using the cookie; the host names keep a foreign name that
-was pointed at 127.0.0.1 (DNS rebinding) from counting as our origin.
+A server on 127.0.0.1 can be reached by every page that is open in the user's browser, and by every user of the
+machine. The token keeps others out; the Origin keeps foreign pages from using the cookie; the host names keep a foreign
+name that was pointed at 127.0.0.1 (DNS rebinding) from counting as our origin.
 """
 
 from __future__ import annotations

@@ -60,10 +60,11 @@ class Worker:
         self._page, self._desk = page, page.desk
         self._changed = threading.Condition()
         self._pace = Pace(self._desk.share)
-        self._closed = False
+        self._closed = self._held = False
         self._asked_at = -float("inf")
         self._was_training = False
         self._count = 0
+        self._plan: Plan | None = None
         self.last: DrawnFrame | None = None
         self._unsubscribe = self._desk.on_snapshot(lambda _: self._tell(self._pace.arrived))
         self._thread = threading.Thread(target=self._run, name="splat-viewer-draw", daemon=True)
@@ -73,6 +74,11 @@ class Worker:
 
     def event(self) -> None:
         """The view moved, or how it is drawn has changed."""
+        self._tell(self._pace.event)
+
+    def hold(self, on: bool) -> None:
+        """Rest until told to go on; going on begins with a picture."""
+        self._held = on
         self._tell(self._pace.event)
 
     def close(self) -> None:
@@ -107,9 +113,10 @@ class Worker:
     def _next(self) -> Plan | None:
         """What is due; None after a while of waiting."""
         training = self._desk.is_training
-        self._ask(training)
+        if not self._held:
+            self._ask(training)
         with self._changed:
-            if self._closed or self._desk.snapshot is None:
+            if self._closed or self._held or self._desk.snapshot is None:
                 self._changed.wait(IDLE_BEAT_SECS)
                 return None
             plan, wait = self._pace.due(training=training)
@@ -117,6 +124,7 @@ class Worker:
                 self._changed.wait(min(IDLE_BEAT_SECS if wait is None else wait, IDLE_BEAT_SECS, self._ask_in()))
                 return None
             self._pace.begin(plan)
+            self._plan = plan
             return plan
 
     def _ask(self, training: bool) -> None:

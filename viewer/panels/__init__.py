@@ -7,6 +7,7 @@ PANELS = (
     "inspect:build",
     "selecting:build",
     "editing:build",
+    "dragging:build",
     "measuring:build",
     "path:build",
     "export:build",
