@@ -23,7 +23,7 @@ from splat.config.schema import TrainConfig
 from splat.config.toml_io import parse_toml, read_toml
 from splat.errors import UserError
 from splat.io.atomic import write_text
-from splat.live.commands import CommandQueue
+from splat.live.link import Link
 from splat.scene.types import SceneError
 from splat.train.checkpoint import Checkpoint, checkpoint_paths, latest
 from splat.train.errors import TrainingError
@@ -88,10 +88,10 @@ class TrainCommand:
         comment = f"splat {version()}: repeats this run with\nsplat train --config {run_dir / 'config.toml'}"
         write_text(run_dir / "config.toml", config_text(parts.config, comment=comment))
         self._say(f"run folder: {run_dir}")
-        commands = CommandQueue()
+        link = Link()
         stream = _Silent() if self._args.quiet else sys.stderr
-        run = prepare(parts, run_dir, stream=stream, say=self._say, version=version(), commands=commands)
-        with GracefulStop(commands) as stop:
+        run = prepare(parts, run_dir, stream=stream, say=self._say, version=version(), link=link)
+        with GracefulStop(link.commands) as stop:
             finished = self._drive(run, run_dir)
             if finished.reason != "interrupted":
                 tell_training(parts, run_dir, self._say)
@@ -128,7 +128,9 @@ class TrainCommand:
         self._describe(parts)
         estimate = estimate_memory(parts.config, parts.scene, cache_bytes=_cache_bytes(parts.config), state=parts.state)
         self._say(f"memory: {estimate.text()}")
-        outputs = Outputs(Path(), parts.scene, parts.store, parts.rasterizer, background=fixed_background(parts.config))
+        outputs = Outputs(
+            Path(), parts.scene, parts.store, parts.rasterizer, background=lambda: fixed_background(parts.config)
+        )
         folder = Path(self._args.output) if self._args.output else Path("runs") / parts.scene.name / "dry-run"
         self._say("nothing was trained; first render:")
         print(outputs.first_render(parts.state, folder / "renders" / "first.png"))

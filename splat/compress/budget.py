@@ -253,7 +253,8 @@ class BudgetCompressor(NoCompression):
 
     def _ready(self, state: CompressState, model: SplatModel) -> CompressState:
         """A state in which everything has begun; ``state`` itself stays as it is."""
-        copy = CompressState(dict(state.rows), dict(state.parameters), dict(state.moments), dict(state.scalars))
+        copy = replace(state, rows=dict(state.rows), parameters=dict(state.parameters), moments=dict(state.moments),
+                       scalars=dict(state.scalars))  # fmt: skip
         if _BEGUN not in copy.scalars:
             self._begin(copy, model)
         self._fit_palette(copy, model)
@@ -275,7 +276,8 @@ class BudgetCompressor(NoCompression):
         told = state.moments.get(_WORTH)
         if told is None or not bool((told > 0).any()):
             return looks
-        return told + 1e-12 * told.max() * looks  # those no view has seen go first, the fainter ones before
+        worth = told + 1e-12 * told.max() * looks  # those no view has seen go first, the fainter ones before
+        return worth if state.held is None else worth + state.held * (worth.max() + looks)  # no loss speaks for these
 
     @torch.no_grad()
     def _goal_count(self, state: CompressState, model: SplatModel) -> int:

@@ -30,6 +30,8 @@ class CompressState:
     moments: dict[str, Tensor] = field(default_factory=dict)
     """Adam's, as ``first.NAME`` and ``second.NAME``, for names of ``rows`` and ``parameters`` alike."""
     scalars: dict[str, float] = field(default_factory=dict)
+    held: Tensor | None = None  # [N] bool
+    """Rows edited by hand, worth keeping whatever the loss says; set by the owner, and in no checkpoint of its own."""
 
     def edited(self, edit: RowEdit) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """``rows`` and ``moments`` as they follow the edit; nothing changes before ``take``."""

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import torch
 
-from splat.config.build import config_text, differences, effective, preset_config
+from splat.config.build import build_config, config_text, differences, effective, preset_config
 from splat.config.compressing import Shown, check_compressor, drawn_model, pack_export
 from splat.config.devices import choose_device, machine_name, prepare_process
 from splat.config.goals import limiting_flag, size_text, within_views
 from splat.config.outputs import Outputs
 from splat.config.schema import TrainConfig
 from splat.config.starting import model_of_checkpoint, model_to_start_from
+from splat.config.toml_io import parse_toml
 from splat.densify.protocol import RefineContext
 from splat.errors import UserError
 from splat.evaluate.views import Evaluation
 from splat.geometry.rng import keyed_generator
 from splat.io.formats import LoadedModel
 from splat.live.commands import CommandQueue
-from splat.live.mailbox import Mailbox
+from splat.live.link import Link
 from splat.model.splat_model import SplatModel
 from splat.optim.adam import SplatAdam
 from splat.render.types import Rasterizer, RenderOptions
@@ -35,6 +36,7 @@ from splat.scene.types import Scene
 from splat.train.checkpoint import Checkpoint, CheckpointSink, restore
 from splat.train.events import Event, Sink, Started
 from splat.train.frames import FrameSource
+from splat.train.news import NewsSink
 from splat.train.progress import ProgressSink
 from splat.train.settings import LoopSettings, ResolutionSchedule
 from splat.train.sinks import ExportSink, MailboxSink, MetricsSink
@@ -76,7 +78,8 @@ class Run:
     progress: ProgressSink
     checkpoints: CheckpointSink
     outputs: Outputs
-    mailbox: Mailbox[SplatModel] = field(default_factory=Mailbox)
+    link: Link
+    """What a viewer joins."""
 
 
 def check_parts(config: TrainConfig) -> None:
@@ -141,9 +144,26 @@ def gather(
     state = TrainState(model, adam, effective(config).densifier.start(model))
     if checkpoint is not None:
         restore(state, checkpoint)
+        state.changes = _not_overruled(state.changes, config, checkpoint)
     else:
         state.compress = effective(config).compressor.start(model, seed=config.seed)
     return Parts(config, scene, image_store(config, scene), device, rasterizer, state)
+
+
+def _not_overruled(changes: dict[str, Any], config: TrainConfig, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Changes made by hand, without those whose setting got another value since the checkpoint was written: the
+    command line of a resumed run has the last word."""
+    if not changes:
+        return changes
+    stored = build_config([(str(checkpoint.path), parse_toml(checkpoint.config_toml, str(checkpoint.path)))])
+
+    def told(settings: TrainConfig) -> dict[str, Any]:
+        optim = settings.optim
+        return {"lr_scale": optim.lr_scale, "max_splats": settings.max_splats, "sh_degree": optim.sh_degree,
+                "background": optim.background}  # fmt: skip
+
+    before, now = told(stored), told(config)
+    return {name: value for name, value in changes.items() if before.get(name) == now.get(name)}
 
 
 def _first_model(
@@ -194,21 +214,24 @@ def image_store(config: TrainConfig, scene: Scene) -> ImageStore:
     return ImageStore(scene.cameras, budget_bytes=int(config.scene.cache_gib * 2**30))
 
 
-def prepare(
-    parts: Parts, run_dir: Path, *, stream: TextIO, say: Say, version: str, commands: CommandQueue | None = None
-) -> Run:
+def prepare(parts: Parts, run_dir: Path, *, stream: TextIO, say: Say, version: str, link: Link | None = None) -> Run:
     """The trainer and everything that listens to it."""
     config = effective(parts.config)
-    commands = commands or CommandQueue()
+    link = link or Link()
+    mailbox = MailboxSink(link.snapshots, lambda state: drawn_model(config.compressor, state))
+
+    def between_views() -> bool:
+        mailbox.serve(parts.state)
+        return link.commands.interrupted
+
     outputs = Outputs(
         run_dir, parts.scene, parts.store, parts.rasterizer,
-        background=fixed_background(config), abandon=lambda: commands.interrupted,
+        background=lambda: _background_now(config, parts.state), abandon=between_views,
     )  # fmt: skip
     trainer = trainer_of(
-        parts, commands,
+        parts, link.commands,
         (lambda state: outputs.evaluate(parts.shown(state))) if parts.scene.test_indices else None,
     )  # fmt: skip
-    mailbox: Mailbox[SplatModel] = Mailbox()
     progress = ProgressSink(stream, test_views=len(parts.scene.test_indices))
     checkpoints = CheckpointSink(
         run_dir, config_text(parts.config), every=config.output.checkpoint_every,
@@ -216,13 +239,13 @@ def prepare(
     )  # fmt: skip
     sinks: list[Sink] = [
         MetricsSink(run_dir, start_record(parts, version)), progress,
-        parts.shown.forget, MailboxSink(mailbox, lambda state: drawn_model(config.compressor, state)), checkpoints,
+        parts.shown.forget, NewsSink(link.news), mailbox, checkpoints,
         ExportSink(lambda state: outputs.export(parts.shown(state)), frozenset(config.output.export_at)),
         ExportSink(pack_export(run_dir, parts.scene, config.compressor, say), frozenset()),
     ]  # fmt: skip
     if config.output.first_render:
         sinks.insert(0, _first_render(outputs, say))
-    return Run(trainer, sinks, progress, checkpoints, outputs, mailbox)
+    return Run(trainer, sinks, progress, checkpoints, outputs, link)
 
 
 def trainer_of(
@@ -275,6 +298,12 @@ def depth_priors(parts: Parts) -> DepthSource | None:
 def fixed_background(config: TrainConfig) -> tuple[float, float, float]:
     """The colour behind evaluated pictures whose camera names none."""
     return BACKGROUNDS[config.optim.background] or (0.0, 0.0, 0.0)
+
+
+def _background_now(config: TrainConfig, state: TrainState) -> tuple[float, float, float]:
+    """The same with what was changed by hand."""
+    changed = state.changes.get("background")
+    return fixed_background(config) if changed is None else tuple(changed)
 
 
 def train_frames(parts: Parts) -> FrameSource:

@@ -22,16 +22,17 @@ class Outputs:
 
     def __init__(
         self, run_dir: Path, scene: Scene, store: ImageStore, rasterizer: Rasterizer, *,
-        background: tuple[float, float, float], abandon: Callable[[], bool] = lambda: False,
+        background: Callable[[], tuple[float, float, float]], abandon: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        """``abandon`` is asked before every view of an evaluation."""
+        """``background`` is the colour behind views that name none; ``abandon`` is asked before every view of an
+        evaluation."""
         self._run_dir, self._scene, self._store = Path(run_dir), scene, store
         self._rasterizer, self._background, self._abandon = rasterizer, background, abandon
 
     def first_render(self, state: TrainState, path: Path | None = None) -> Path:
         """The first held-out view (or the first view) as the start draws it."""
         index = (self._scene.test_indices or self._scene.train_indices)[0]
-        image = render_color(state.model, self._rasterizer, self._scene.cameras[index], self._background)
+        image = render_color(state.model, self._rasterizer, self._scene.cameras[index], self._background())
         return write_png(path or self._run_dir / "renders" / "first.png", to_8bit(image))
 
     def evaluate(self, state: TrainState) -> Evaluation:
@@ -39,7 +40,7 @@ class Outputs:
         indices = self._scene.test_indices
         evaluation = evaluate_views(
             state.model, self._rasterizer, self._scene.test_cameras, lambda view: self._store.frame(indices[view]),
-            background=self._background, save_dir=self._run_dir / "renders" / f"step_{state.step}",
+            background=self._background(), save_dir=self._run_dir / "renders" / f"step_{state.step}",
             protocol=dict(self._scene.protocol), progress=self._unless_abandoned,
         )  # fmt: skip
         write_per_view(self._run_dir / "per_view.json", evaluation, step=state.step)

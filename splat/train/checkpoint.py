@@ -7,19 +7,22 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from splat.compress.protocol import CompressState
 from splat.densify.protocol import DensifyState
+from splat.edit.protection import Protection
 from splat.errors import UserError
 from splat.io.tensors import load_tensors, save_tensors
+from splat.model.labels import Labels
 from splat.train.events import Event, Finished, SaveAsked, Stepped
 from splat.train.state import TrainState
 
 FORMAT = "splat-checkpoint"
-VERSION = 1
+VERSION = 2
 """Raised whenever an older reader would misread the file."""
 FOLDER = "checkpoints"
 _NAME = re.compile(r"step_(\d+)\.safetensors")
@@ -51,6 +54,13 @@ class Checkpoint:
     compress_scalars: dict[str, float] = field(default_factory=dict)
     learnable: frozenset[str] = frozenset()
     """Which of ``compress`` require gradients."""
+    labels: dict[str, Tensor] = field(default_factory=dict)
+    """None in files of version 1, nor the three below."""
+    label_scalars: dict[str, Any] = field(default_factory=dict)
+    protection: dict[str, Tensor] = field(default_factory=dict)
+    """As ``Protection.tensors`` names them."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    edits_done: int = 0
 
     @property
     def count(self) -> int:
@@ -64,7 +74,8 @@ def write_checkpoint(run_dir: Path, state: TrainState, config_toml: str) -> Path
     waiting = {name: table.grad for name, table in compress.items() if table.grad is not None}
     groups = {
         "rows": state.model.rows, "adam": state.adam.state_tensors(), "tables": state.densify.tables, "grads": pending,
-        "compress": compress, "compress_grads": waiting,
+        "compress": compress, "compress_grads": waiting, "labels": state.labels.tensors(),
+        "protection": state.protection.tensors(),
     }  # fmt: skip
     tensors = {f"{group}.{name}": table for group, tables in groups.items() for name, table in tables.items()}
     if state.model.filter3d is not None:
@@ -74,6 +85,8 @@ def write_checkpoint(run_dir: Path, state: TrainState, config_toml: str) -> Path
         "views_pending": state.views_pending, "elapsed_secs": state.elapsed_secs, "config": config_toml,
         "scalars": dict(state.densify.scalars), "compress_scalars": dict(state.compress.scalars),
         "learnable": sorted(name for name, table in compress.items() if table.requires_grad),
+        "labels": state.labels.scalars(), "changes": dict(state.changes),
+        "edits_done": state.edits_done,
         **state.model.metadata(),
     }  # fmt: skip
     if state.view_mse is not None:  # the shortest text that reads back as the same bits
@@ -92,7 +105,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise UserError(
             f"{path}: written by a newer splat (format {header['version']}, this one reads up to {VERSION})"
         )
-    names = ("rows", "adam", "tables", "grads", "compress", "compress_grads")
+    names = ("rows", "adam", "tables", "grads", "compress", "compress_grads", "labels", "protection")
     groups: dict[str, dict[str, Tensor]] = {name: {} for name in names}
     filter3d = tensors.pop("filter3d", None)
     for name, table in tensors.items():
@@ -106,7 +119,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         Path(path), header["step"], header["views_taken"], header["views_pending"], header["elapsed_secs"],
         header["config"], groups["rows"], filter3d, groups["adam"], groups["tables"], groups["grads"],
         header["scalars"], header.get("view_mse"), groups["compress"], groups["compress_grads"],
-        header.get("compress_scalars", {}), frozenset(header.get("learnable", ())),
+        header.get("compress_scalars", {}), frozenset(header.get("learnable", ())), groups["labels"],
+        header.get("labels", {}), groups["protection"], header.get("changes", {}),
+        header.get("edits_done", 0),
     )  # fmt: skip
 
 
@@ -126,6 +141,14 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     tables = {name: table.to(device) for name, table in checkpoint.tables.items()}
     state.densify = DensifyState(tables, dict(checkpoint.scalars))
     state.compress = restored_compress(checkpoint, device)
+    if checkpoint.labels:
+        labels = {name: table.to(device) for name, table in checkpoint.labels.items()}
+        state.labels = Labels.of(labels, checkpoint.label_scalars)
+    else:
+        state.labels = Labels.start(state.model.count, device)
+    state.compress.held = state.held
+    state.protection = Protection.of_tensors(checkpoint.protection, device)
+    state.changes, state.edits_done = dict(checkpoint.changes), checkpoint.edits_done
     state.step, state.views_taken = checkpoint.step, checkpoint.views_taken
     state.views_pending = checkpoint.views_pending
     state.elapsed_secs = checkpoint.elapsed_secs

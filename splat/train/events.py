@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
@@ -28,6 +28,8 @@ class Started(Event):
     """Before the first step of this process."""
 
     total_steps: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Values of ``live.commands.SETTINGS`` in force."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class Stepped(Event):
     lr_means: float
     stage_secs: Mapping[str, float]
     """load, render, loss, backward, optimizer, refine of this step."""
+    mse: float | Tensor | None = None
+    """Of some pixels of this step's last picture, now and then; see ``goal.sampled_mse``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,21 @@ class Edited(Event):
     """Rows after this edit."""
     added_at: Place | None = None
     removed_at: Place | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Changed(Event):
+    """A setting has another value from the next step on."""
+
+    name: str
+    value: Any
+    settings: Mapping[str, Any]
+    """Values of ``live.commands.SETTINGS`` in force."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shielding(Event):
+    """Comes again and again while training views are looked at for what an edit changed in them."""
 
 
 @dataclass(frozen=True, eq=False)

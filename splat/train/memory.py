@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +46,22 @@ def relief(attempt: int, step: int, count: int, limit: int | None) -> Relief:
     return Relief(kept, f"{head}: the faintest {count - kept:,} are dropped, training goes on")
 
 
-def faintest_dropped(model: SplatModel, keep: int) -> RowEdit:
-    """The edit that leaves the ``keep`` most opaque rows, in their order."""
+def faintest_dropped(model: SplatModel, keep: int, *, held: Tensor | None = None, reason: str = "memory") -> RowEdit:
+    """The edit that leaves the ``keep`` most opaque rows, in their order; rows where ``held [N]`` stay in any case."""
     opacities = model.opacities.detach().nan_to_num(-1.0)
+    if held is not None:
+        opacities = torch.where(held, torch.inf, opacities)
+        keep = max(keep, int(held.sum()))
     rows = torch.sort(opacities, descending=True, stable=True).indices[:keep].sort().values
-    return RowEdit(rows, model.count, reason="memory")
+    return RowEdit(rows, model.count, reason=reason)
+
+
+def over_limit(model: SplatModel, limit: int | None, *, held: Tensor | None) -> Iterator[RowEdit]:
+    """The edit that comes down to ``limit``, where there is more than that which is not held."""
+    if limit is not None and model.count > limit:
+        edit = faintest_dropped(model, limit, held=held, reason="limit")
+        if edit.count_after < edit.count_before:
+            yield edit
 
 
 def free_caches(device: torch.device) -> None:

@@ -13,7 +13,8 @@ from splat.losses.photometric import photometric_loss
 from splat.model.render_inputs import RenderInputs
 from splat.model.splat_model import SplatModel
 from splat.render.types import BACKWARD_STATS, CameraBatch, Rasterizer, RenderOptions, RenderOutput
-from splat.train.frames import FrameSource, View
+from splat.train.frames import View
+from splat.train.shield import ShieldedFrames
 
 EXPECTED_DEPTH = frozenset({"expected"})
 
@@ -23,7 +24,7 @@ class ViewProbe:
     """See ``splat.densify.protocol.Probe``. Takes nothing from any generator and counts no view as taken."""
 
     model: SplatModel
-    frames: FrameSource
+    frames: ShieldedFrames
     rasterizer: Rasterizer
     options: RenderOptions
     """Filter and SH degree of the step."""
@@ -52,7 +53,10 @@ class ViewProbe:
         if maps is None:
             return self._seen(shown, self._drawn(inputs, shown, replace(options, stats=stats)))
         first = self._drawn(inputs, shown, replace(options, depth=frozenset()))
-        pixel_weights = maps(first.color[0], _target(shown))[None].to(first.color.dtype)
+        target, kept = _target(shown), self.frames.kept(shown)
+        if kept is not None:  # no error where an edit by hand is contradicted
+            target = torch.where(kept[0, ..., None] > 0, target, first.color[0].clamp(0, 1))
+        pixel_weights = maps(first.color[0], target)[None].to(first.color.dtype)
         weighed = replace(options, stats=stats, pixel_weights=pixel_weights.contiguous())
         return self._seen(shown, self._drawn(inputs, shown, weighed))
 

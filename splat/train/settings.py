@@ -48,6 +48,10 @@ class LoopSettings:
     """Wall time after which the run ends cleanly; earlier parts of a resumed run count."""
     lr_scale: float = 1.0
     """Factor on all learning rates but those of opacities."""
+    rates_factor: float = 1.0
+    """Factor on all learning rates."""
+    densify: bool = True
+    """Whether the densifier refines."""
     lr_start: float = 0.0
     """Part of the learning rates' way that is gone before the first step; 1 = the last rates throughout."""
     target_psnr: float | None = None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from splat.io.atomic import atomic_path, write_error
 from splat.live.mailbox import Mailbox
+from splat.live.snapshot import Snapshot
 from splat.model.splat_model import SplatModel
-from splat.train.events import Edited, Evaluated, Event, Finished, Paused, Started, Stepped, Warned
+from splat.train.events import Changed, Edited, Evaluated, Event, Finished, Started, Stepped, Warned
 from splat.train.places import Place
 from splat.train.stages import STAGES
 from splat.train.state import TrainState
@@ -42,6 +44,8 @@ class MetricsSink:
                 splats=event.splats, **place_record("added_at", event.added_at),
                 **place_record("removed_at", event.removed_at),
             )  # fmt: skip
+        elif isinstance(event, Changed):
+            self._write("change", step=event.step, name=event.name, value=event.value)
         elif isinstance(event, Warned):
             self._write("warning", step=event.step, text=event.text, splats=event.state.model.count)
         elif isinstance(event, Evaluated):
@@ -141,14 +145,30 @@ class ExportSink:
 
 
 class MailboxSink:
-    """Serves whoever asked for the model: a copy, so that the reader owns it.
+    """Serves whoever asked for the model, at whatever happens: a copy, so that the reader owns it.
 
     ``shown`` makes of the state what is to be seen; None = the model as it is.
     """
 
-    def __init__(self, mailbox: Mailbox[SplatModel], shown: Callable[[TrainState], SplatModel] | None = None) -> None:
+    def __init__(
+        self, mailbox: Mailbox[Snapshot], shown: Callable[[TrainState], SplatModel] | None = None
+    ) -> None:  # fmt: skip
         self._mailbox, self._shown = mailbox, shown or (lambda state: state.model)
+        self._last: weakref.ref[Snapshot] | None = None
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Started | Stepped | Paused | Finished) and self._mailbox.wanted:
-            self._mailbox.put(self._shown(event.state).detached())
+        self.serve(event.state)
+
+    def serve(self, state: TrainState) -> None:
+        """May be called whenever rows are whole: during an evaluation, too."""
+        if self._mailbox.wanted:
+            self._mailbox.put(self._snapshot(state))
+
+    def _snapshot(self, state: TrainState) -> Snapshot:
+        last = None if self._last is None else self._last()
+        if last is not None and last.version == state.version:  # a reader still has it, and nobody changes it
+            return last
+        model = self._shown(state).detached()
+        snapshot = Snapshot(model, state.labels, state.step, state.version)  # labels are never changed in place
+        self._last = weakref.ref(snapshot)
+        return snapshot

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor
 from splat.compress.none import NoCompression
 from splat.compress.protocol import Compressor
 from splat.densify.protocol import Densifier, RefineContext, StepPlan
+from splat.edit.guard import left_alone
 from splat.geometry.rng import keyed_generator
-from splat.live.commands import Command, CommandQueue, Edit, Pause, Resume, Save, Stop
+from splat.live.commands import Change, CommandQueue, Edit
 from splat.losses.photometric import photometric_loss
 from splat.model.filter3d import sampling_filter
 from splat.model.render_inputs import RenderInputs
@@ -21,19 +23,19 @@ from splat.model.row_edit import RowEdit
 from splat.native.ops import morton_order
 from splat.optim.schedule import learning_rates
 from splat.render.types import CameraBatch, Rasterizer, RowUpdate
+from splat.train.changes import bands_cleared, changed_context, changed_settings, checked, in_force
 from splat.train.errors import EvaluationAbandoned, TrainingError
-from splat.train.events import Edited, Evaluated, Event, Finished, Paused, SaveAsked, Sink, Started, Stepped, Warned
+from splat.train.events import Changed, Edited, Evaluated, Event, Finished, SaveAsked, Sink, Started, Stepped, Warned
 from splat.train.feed import ViewFeed
 from splat.train.frames import FrameSource
-from splat.train.goal import TargetWatch
-from splat.train.memory import MOST_TRIES, LossWatch, faintest_dropped, free_caches, ran_out, relief
+from splat.train.goal import SAMPLE_EVERY, TargetWatch, sampled_mse
+from splat.train.memory import MOST_TRIES, LossWatch, faintest_dropped, free_caches, over_limit, ran_out, relief
+from splat.train.orders import Answer, Orders
 from splat.train.places import changed_places
 from splat.train.settings import LoopSettings
+from splat.train.shield import EditShield
 from splat.train.stages import RunClock, Stopwatch
 from splat.train.state import TrainState, check_edit
-
-PAUSE_BEAT_SECS = 0.05
-"""How often the mailbox is served during a pause."""
 
 
 @dataclass(eq=False)
@@ -43,6 +45,7 @@ class _Losses:
     total: float | Tensor = 0.0
     l1: float | Tensor = 0.0
     ssim: float | Tensor = 0.0
+    mse: float | Tensor | None = None
 
 
 class Trainer:
@@ -61,16 +64,22 @@ class Trainer:
         evaluate: Callable[[TrainState], Any] | None = None,
         commands: CommandQueue | None = None,
     ) -> None:
-        self.state, self.settings = state, settings
-        self._densifier, self._context, self._rasterizer = densifier, context, rasterizer
+        self.state = state
+        self.settings = changed_settings(settings, state.changes)
+        """Those in force."""
+        self._densifier, self._rasterizer = densifier, rasterizer
+        self._context = changed_context(context, state.changes)
         self._compressor = compressor or NoCompression()
         self._evaluate = evaluate
-        self._commands = commands or CommandQueue()
-        self._feed = ViewFeed(frames, settings, densifier, state.model.device)
+        self._feed = ViewFeed(frames, self.settings, densifier, state)
         self._target = TargetWatch(state, settings.target_psnr, len(frames.cameras))
         self._clock = RunClock(state.elapsed_secs)
         self._specs = state.model.primitive.fields(state.model.sh_degree)
-        self._ending: str | None = None
+        self._shield = EditShield(state, frames.cameras, rasterizer, lambda: self._drawn(max(state.step, 1)))
+        self._orders = Orders(
+            state, commands or CommandQueue(), self._clock,
+            edit=self._edit, change=self._change, after=self._shield.looks,
+        )  # fmt: skip
         self._loss_watch = LossWatch(_complain)
         self._regularized = False
         """A plug-in adds to the loss, as was seen: then gradients are needed."""
@@ -80,23 +89,24 @@ class Trainer:
         state, steps = self.state, self.settings.steps
         self._clock.start()
         state.model.requires_grad_(True)
-        yield Started(state, steps)
-        evaluated_at = reached = None
+        yield Started(state, steps, in_force(self.settings, self._context))
+        orders, evaluated_at, reached = self._orders, None, None
         while state.step < steps:
-            yield from self._obey()
+            yield from orders.obey()
             reached = self._reached()
-            if self._ending is not None or reached is not None:
+            if orders.ending is not None or reached is not None:
                 break
             yield from self._step()
             if state.step in self.settings.eval_at:
                 yield from self._evaluated()
                 evaluated_at = state.step
-        if self._ending != "interrupted" and evaluated_at != state.step:
+        if orders.ending != "interrupted" and evaluated_at != state.step:
             yield SaveAsked(state)  # measuring may take minutes; a kill during it must not cost the steps
             yield from self._evaluated()
-            yield from self._obey()
+            yield from orders.obey()
+        orders.end()
         state.elapsed_secs = self._clock.elapsed_secs
-        yield Finished(state, self._ending or ("done" if state.step >= steps else reached))
+        yield Finished(state, orders.ending or ("done" if state.step >= steps else reached))
 
     # one step ---------------------------------------------------------------------------------------------
 
@@ -114,11 +124,12 @@ class Trainer:
         with watch.stage("refine"):
             edits = self._refine(step, plan)
         state.step = step
+        state.version += 1
         state.elapsed_secs = self._clock.elapsed_secs
         yield from edits
         yield Stepped(
             state, losses.total / plan.views, losses.l1 / plan.views, losses.ssim / plan.views,
-            rates.get("means", 0.0), watch.secs,
+            rates.get("means", 0.0), watch.secs, losses.mse,
         )  # fmt: skip
 
     def _view(
@@ -150,7 +161,7 @@ class Trainer:
         if attempt > 0 and 0 < eased.limit < count:
             for table in state.learnables():
                 table.grad = None
-            yield self._apply(faintest_dropped(state.model, eased.limit))
+            yield self._apply(faintest_dropped(state.model, eased.limit, held=state.held))
             state.views_pending = -done  # gradients of earlier views went, for the room they take
             free_caches(state.model.device)
 
@@ -160,6 +171,8 @@ class Trainer:
         try:
             for edit in self._edits_due(step, plan):
                 events.append(self._apply(edit))
+            if events and (burial := self._shield.burial()) is not None:
+                events.append(self._apply(burial))
             if events and state.model.device.type == "cuda" and not self._compressor.sorts:
                 self._sort_rows()
             return events
@@ -172,13 +185,21 @@ class Trainer:
         return [*events, Warned(state, eased.text)]
 
     def _edits_due(self, step: int, plan: StepPlan) -> Iterator[RowEdit]:
-        """The primitive's, then the densifier's on the rows as those left them, then the compressor's."""
+        """The primitive's, then the densifier's on the rows as those left them, then the compressor's; none of them
+        touches what is held."""
         state = self.state
-        yield from state.model.primitive.upkeep(state.model.rows, step)
-        probe = self._feed.probe(state, step, plan, self._rasterizer, lambda: self._drawn(step))
-        context = replace(self._context, probe=probe, cameras=self._feed.frames.cameras)
-        yield from self._densifier.refine(state.densify, step, state.model, context)
-        yield from self._compressor.edits(state.compress, step, state.model, seed=self.settings.seed)
+        left = partial(left_alone, held=lambda: state.held)
+        yield from left(state.model.primitive.upkeep(state.model.rows, step))
+        if self.settings.densify:
+            probe = self._feed.probe(state, step, plan, self._rasterizer, lambda: self._drawn(step))
+            context = replace(self._context, probe=probe, cameras=self._feed.frames.cameras)
+            yield from left(self._densifier.refine(state.densify, step, state.model, context))
+        # Held rows come back beyond the limit a densifier kept, and a limit set by hand may be below what there is.
+        if state.held is not None or "max_splats" in state.changes:
+            yield from over_limit(state.model, self._context.max_splats, held=state.held)
+        compressing = self._compressor.edits(state.compress, step, state.model, seed=self.settings.seed)
+        # What sorts rows counts on the number it left.
+        yield from left(compressing, keeps_count=state.model if self._compressor.sorts else None)
 
     def _sort_rows(self) -> None:
         """Neighbours in space become neighbours in memory: a GPU then reads less for the same picture."""
@@ -207,6 +228,8 @@ class Trainer:
             self._loss_watch.look(total, f"step {step} ({view.camera.name}, {state.model.count} splats)")
             total = float(total) if total.device.type == "cpu" else total
             self._target.note(state, shot, output.color)
+            if step % SAMPLE_EVERY == 0:
+                losses.mse = sampled_mse(output.color.detach()[0], view.pixels[0], view.mask)
         with watch.stage("backward"):
             if loss.total.requires_grad:  # nothing drawn (an empty model) has no gradient
                 loss.total.backward()
@@ -233,7 +256,7 @@ class Trainer:
         """The optimizer step for the backward pass to take, where it comes to the same: the rasterizer can, the rows
         are drawn as they are, and nothing but this one view adds to their gradients."""
         state, rows = self.state, self.state.model.rows
-        if self._regularized or plan.views != 1 or not plan.optimize or state.views_pending:
+        if self._regularized or plan.views != 1 or not plan.optimize or state.views_pending or state.held is not None:
             return None
         if any(table.grad is not None or getattr(inputs, name, None) is not table for name, table in rows.items()):
             return None
@@ -257,6 +280,7 @@ class Trainer:
         regularizer = self._regularizer(step)
         if regularizer is not None:
             regularizer.backward()
+        state.still()
         state.adam.step(model, rates)
         self._compressor.update(state.compress, step)
         generator = keyed_generator(self.settings.seed, "perturb", step, model.device)
@@ -265,7 +289,8 @@ class Trainer:
         )
         if noise is not None:
             with torch.no_grad():
-                model.rows["means"].add_(noise)
+                moving = noise if state.held is None else noise.masked_fill(state.held[:, None], 0.0)
+                model.rows["means"].add_(moving)
 
     def _rates(self, step: int, plan: StepPlan) -> dict[str, float]:
         """Learning rates of this step, by row field."""
@@ -273,7 +298,8 @@ class Trainer:
             self._specs, self.settings.rate_step(step), self.settings.steps, self._context.extent_world,
             self.settings.lr_scale,
         )  # fmt: skip
-        return rates if plan.lr_scale == 1 else {name: rate * plan.lr_scale for name, rate in rates.items()}
+        factor = plan.lr_scale * self.settings.rates_factor
+        return rates if factor == 1 else {name: rate * factor for name, rate in rates.items()}
 
     def _regularizer(self, step: int) -> Tensor | None:
         """What the plug-ins add to the loss."""
@@ -312,38 +338,31 @@ class Trainer:
             return "time"
         return "target" if self._target.reached(self.state) else None
 
-    def _obey(self) -> Iterator[Event]:
-        """Carry out waiting commands; during a pause stay here, serving the mailbox."""
-        paused = False
-        while self._ending is None:
-            command = self._commands.pop()
-            if command is None and not paused:
-                return
-            if command is None:
-                yield Paused(self.state)
-                self._commands.wait(PAUSE_BEAT_SECS)
-                continue
-            paused = {Pause: True, Resume: False}.get(type(command), paused)
-            self._clock.stop() if paused else self._clock.start()
-            yield from self._carry_out(command)
+    def _edit(self, command: Edit) -> Answer:
+        """Rows changed by hand; what the change asks of training is found out once the reply is given."""
+        state = self.state
+        edit = command.make(state)
+        mark, unmark = command.marks()
+        if edit is not None:
+            check_edit(edit, state)
+            noted = None if mark is None else self._shield.before(mark, edit)
+            yield self._apply(edit)
+            self._shield.applied(noted)
+        if unmark is not None:
+            self._shield.end(unmark)
+        return None if command.result is None else command.result()
 
-    def _carry_out(self, command: Command) -> Iterator[Event]:
-        """A refused command answers with its exception; nothing it does reaches the training."""
-        if not command.reply.set_running_or_notify_cancel():
-            return
-        try:
-            if isinstance(command, Stop):
-                self._ending = "interrupted" if command.how == "interrupt" else "stopped"
-            elif isinstance(command, Save):
-                yield SaveAsked(self.state)
-            elif isinstance(command, Edit):
-                edit = command.make(self.state.model)
-                check_edit(edit, self.state.model)
-                yield self._apply(edit)
-        except Exception as error:
-            command.reply.set_exception(error)
-        else:
-            command.reply.set_result(self.state.step)
+    def _change(self, command: Change) -> Answer:
+        """A setting that is in force from the next step on."""
+        state = self.state
+        change = {command.name: checked(command.name, command.value, state.model)}
+        value = change[command.name]
+        state.changes = state.changes | change
+        self.settings = self._feed.settings = changed_settings(self.settings, change)
+        self._context = changed_context(self._context, change)
+        if command.name == "sh_degree" and (cleared := bands_cleared(state.model, value)) is not None:
+            yield self._apply(cleared)
+        yield Changed(state, command.name, value, in_force(self.settings, self._context))
 
 
 def drive(trainer: Trainer, sinks: Sequence[Sink]) -> Finished:

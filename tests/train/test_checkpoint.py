@@ -92,7 +92,7 @@ def test_foreign_and_newer_files_are_refused(tmp_path):
     table = json.loads(data[8 : 8 + length])
     header = json.loads(table["__metadata__"]["splat"])
     assert header["version"] == checkpoints.VERSION
-    path.write_bytes(data.replace(b'\\"version\\": 1', b'\\"version\\": 9'))
+    path.write_bytes(data.replace(b'\\"version\\": 2', b'\\"version\\": 9'))
     with pytest.raises(UserError, match="newer splat"):
         read_checkpoint(path)
 

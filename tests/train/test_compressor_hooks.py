@@ -272,6 +272,6 @@ def test_the_viewer_sees_what_the_file_holds():
             mailbox.request()
             sink(event)
             open_rows = int((event.state.compress.rows["veil"] > 0).sum())
-            counts.append((mailbox.take().count, open_rows, event.state.model.count))
+            counts.append((mailbox.take().model.count, open_rows, event.state.model.count))
     assert counts[0][0] == counts[0][2] > counts[0][1]  # not begun yet
     assert all(shown == open_rows for shown, open_rows, _ in counts[1:])

@@ -12,12 +12,13 @@ from splat.render.registry import rasterizer
 from splat.render.types import CameraBatch, RenderOptions
 from splat.train.frames import FrameSource
 from splat.train.probe import ViewProbe
+from splat.train.shield import ShieldedFrames
 
 
 def probe_of(*, scale=1.0, drawer=None, count=12, background=(0.0, 0.0, 0.0)):
     state = fresh_state(Restless(), count=count)
     state.model.requires_grad_(True)
-    frames = FrameSource(cameras(), frame_of)
+    frames = ShieldedFrames(FrameSource(cameras(), frame_of), state)
     options = RenderOptions(sh_degree=1)
     return ViewProbe(state.model, frames, drawer or rasterizer("native"), options, scale, background)
 

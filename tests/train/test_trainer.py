@@ -169,7 +169,9 @@ def test_a_pause_serves_the_mailbox_and_changes_no_bits():
             commands.put(Resume())
 
     drive(paused, [listener])
-    assert copies[0].count == 13 and not any(table.requires_grad for table in copies[0].rows.values())
+    copy = copies[0]
+    assert copy.model.count == copy.labels.count == 13 and copy.step == 4
+    assert not any(table.requires_grad for table in copy.model.rows.values())
     assert all_bits(paused.state) == all_bits(plain.state)
 
 
@@ -211,7 +213,7 @@ def test_the_last_step_is_saved_before_it_is_measured():
 def test_save_and_edit_between_steps_answer_with_the_step():
     commands = CommandQueue()
     saved = commands.put(Save())
-    removed = commands.put(Edit(lambda model: RowEdit.keep(torch.arange(model.count) != 0, reason="delete")))
+    removed = commands.put(Edit(lambda rows: RowEdit.keep(torch.arange(rows.model.count) != 0, reason="delete")))
     events = list(make_trainer(commands=commands).run())
     assert [type(event) for event in events[:3]] == [Started, SaveAsked, Edited]
     assert saved.result(0) == removed.result(0) == 0
@@ -219,12 +221,14 @@ def test_save_and_edit_between_steps_answer_with_the_step():
 
 
 @pytest.mark.parametrize("make", [
-    lambda model: RowEdit.keep(torch.ones(model.count + 1, dtype=torch.bool)),
-    lambda model: RowEdit(torch.tensor([99]), model.count),
-    lambda model: RowEdit.overwrite(model.count, {"colour": (torch.tensor([0]), torch.zeros(1, 3))}, reason="paint"),
-    lambda model: RowEdit.overwrite(model.count, {"means": (torch.tensor([0]), torch.zeros(1, 2))}, reason="move"),
-    lambda model: RowEdit.overwrite(model.count, {"means": (torch.tensor([50]), torch.zeros(1, 3))}, reason="move"),
-    lambda model: 1 / 0,
+    lambda rows: RowEdit.keep(torch.ones(13, dtype=torch.bool)),
+    lambda rows: RowEdit(torch.tensor([99]), 12),
+    lambda rows: RowEdit.overwrite(12, {"colour": (torch.tensor([0]), torch.zeros(1, 3))}, reason="paint"),
+    lambda rows: RowEdit.overwrite(12, {"means": (torch.tensor([0]), torch.zeros(1, 2))}, reason="move"),
+    lambda rows: RowEdit.overwrite(12, {"means": (torch.tensor([50]), torch.zeros(1, 3))}, reason="move"),
+    lambda rows: RowEdit(torch.arange(12), 12, tables={"labels.flags": (torch.tensor([12]), torch.tensor([1]))}),
+    lambda rows: RowEdit(torch.arange(12), 12, tables={"adam.first.sh0": (torch.tensor([1]), torch.zeros(1, 2))}),
+    lambda rows: 1 / 0,
 ])  # fmt: skip
 def test_a_bad_edit_is_refused_whole_and_training_goes_on_to_the_same_bits(make):
     plain = make_trainer()

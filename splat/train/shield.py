@@ -1,0 +1,168 @@
+"""Training views without the pixels that contradict an edit by hand, and the looks that find those out."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from splat.edit.protection import Protection, Shield, Tombstones, changed_rows, contradicted, packed_mask, weight_seen
+from splat.geometry.camera import Camera
+from splat.model.render_inputs import RenderInputs
+from splat.model.row_edit import RowEdit
+from splat.render.types import Rasterizer
+from splat.train.events import Event, Shielding, Warned
+from splat.train.frames import FrameSource, View
+from splat.train.memory import free_caches, ran_out
+from splat.train.state import TrainState
+
+CACHE_BYTES = 256 * 2**20
+BEAT_SECS = 0.05
+"""Between two events while views are looked at."""
+
+
+class ShieldedFrames:
+    """``FrameSource`` with the protection of a state in the masks. Without any it hands out the very same views."""
+
+    def __init__(self, frames: FrameSource, state: TrainState) -> None:
+        self.cameras: tuple[Camera, ...] = frames.cameras
+        self._frames, self._state = frames, state
+        self._made_for: Protection | None = None
+        self._kept: OrderedDict[tuple[int, int, int], Tensor | None] = OrderedDict()
+        self._bytes = 0
+
+    def prefetch(self, indices: Sequence[int]) -> None:
+        self._frames.prefetch(indices)
+
+    def view(self, index: int, scale: float) -> View:
+        """As ``FrameSource.view``; its mask is zero where the photograph contradicts an edit."""
+        view = self._frames.view(index, scale)
+        kept = self.kept(view)
+        if kept is None:
+            return view
+        return replace(view, mask=kept if view.mask is None else view.mask * (kept > 0))
+
+    def kept(self, view: View) -> Tensor | None:  # [1,H,W] uint8, 0 or 255
+        """Pixels of a view that no edit contradicts; None = all."""
+        if not self._state.protection:
+            return None
+        if self._made_for is not self._state.protection:
+            self._forget()
+            self._made_for = self._state.protection
+        height, width = view.pixels.shape[1:3]
+        key = (view.index, height, width)
+        if key not in self._kept:
+            kept = self._made_for.kept(view.index, self.cameras[view.index], width, height)
+            mask = None if kept is None else (kept.to(view.pixels.device).to(torch.uint8) * 255)[None]
+            self._remember(key, mask)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def release(self) -> None:
+        """As ``FrameSource.release``."""
+        self._frames.release()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._kept.clear()
+        self._bytes = 0
+
+    def _remember(self, key: tuple[int, int, int], mask: Tensor | None) -> None:
+        self._kept[key] = mask
+        self._bytes += 0 if mask is None else mask.numel()
+        while self._bytes > CACHE_BYTES and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= 0 if oldest is None else oldest.numel()
+
+
+@dataclass(frozen=True, eq=False)
+class Before:
+    """What must be kept of the rows as they were: drawings of them come after the edit."""
+
+    number: int
+    inputs: RenderInputs
+    old: Tensor  # [N] bool, rows that go or change
+    new: Tensor  # [M] bool
+    gone: Tensor  # [G,3] places that are empty now, but for what else is there
+
+
+class EditShield:
+    """Makes the protection of edits by number and ends it; the state holds it."""
+
+    def __init__(
+        self, state: TrainState, cameras: Sequence[Camera], rasterizer: Rasterizer, drawn: Callable[[], RenderInputs]
+    ) -> None:
+        """``drawn`` gives what training draws of the rows as they are."""
+        self._state, self._cameras, self._rasterizer, self._drawn = state, cameras, rasterizer, drawn
+        self._waiting: list[Before] = []
+
+    def before(self, number: int, edit: RowEdit) -> Before:
+        """What to remember of the rows before ``edit`` is applied."""
+        old, new = changed_rows(edit)
+        with torch.no_grad():
+            inputs = self._drawn()
+        means = self._state.model.rows["means"].detach()
+        return Before(number, inputs, old, new, means[_emptied(edit, old)])
+
+    def applied(self, before: Before | None) -> None:
+        """It was; ``looks`` follows before the next step. None needs no protection."""
+        if before is not None:
+            self._waiting.append(before)
+
+    def end(self, number: int) -> None:
+        """The edit was undone."""
+        self._state.protection = self._state.protection.without(number)
+
+    def looks(self) -> Iterator[Event]:
+        """Look at all training views for what the edits just applied changed in them, and protect that."""
+        state = self._state
+        while self._waiting:
+            before = self._waiting.pop(0)
+            try:
+                yield from self._look(before)
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out(error):
+                    raise
+                free_caches(state.model.device)
+                yield Warned(state, "out of memory: the photographs may pull the last edit back")
+
+    def _look(self, before: Before) -> Iterator[Event]:
+        state, told, masks = self._state, time.monotonic(), {}
+        with torch.no_grad():
+            after = self._drawn()
+        drawings = [(inputs, rows) for inputs, rows in ((before.inputs, before.old), (after, before.new))
+                    if bool(rows.any())]  # fmt: skip
+        for view, camera in enumerate(self._cameras if drawings else ()):
+            mask = contradicted(weight_seen(*each, camera, self._rasterizer, state.model.filter2d) for each in drawings)
+            if mask is not None:
+                masks[view] = packed_mask(mask)
+            if time.monotonic() - told > BEAT_SECS:
+                yield Shielding(state)
+                told = time.monotonic()
+        left = state.model.rows["means"].detach()
+        stones = Tombstones.of(before.gone, left, state.labels.next_id)
+        state.protection = state.protection.with_shield(before.number, Shield(masks, stones))
+
+    def burial(self) -> RowEdit | None:
+        """The edit that removes what came to lie where an edit allows nothing; None when there is none."""
+        state = self._state
+        if not state.protection:
+            return None
+        buried = state.protection.buried(state.model.rows["means"].detach(), state.labels.ids)
+        if buried is not None and state.held is not None:
+            buried = buried & ~state.held
+        return None if buried is None or not bool(buried.any()) else RowEdit.keep(~buried, reason="tombstone")
+
+
+def _emptied(edit: RowEdit, old: Tensor) -> Tensor:  # [N] bool
+    """Old rows that left their place: removed ones, and those that have another now."""
+    present = torch.zeros_like(old).index_fill_(0, edit.source, True)
+    emptied = ~present
+    for name in ("means", "vertices"):
+        if name in edit.values:
+            emptied[edit.source[edit.values[name][0]]] = True
+    return emptied
