@@ -27,9 +27,14 @@ class Speed:
         self._secs: dict[float, float] = {}
 
     def note(self, scale: float, secs: float) -> None:
-        """The mean of old and new: one slow picture does not count for long."""
+        """The mean of old and new, as one slow picture says little; the other scales are believed to have become
+        slower or faster as much: the model grew, or a training began."""
         before = self._secs.get(scale)
-        self._secs[scale] = secs if before is None else (before + secs) / 2
+        if before is not None and before > 0:
+            factor = (before + secs) / 2 / before
+            self._secs = {seen: known * factor for seen, known in self._secs.items()}
+        else:
+            self._secs[scale] = secs
 
     def predicted(self, scale: float) -> float:
         """Never above a larger picture's time, nor above a smaller one's grown with its pixels; 0 when nothing is

@@ -94,6 +94,7 @@ def open_server(host: str = "127.0.0.1", port: int = DEFAULT_PORT, token: str | 
         raise
     if calls != [bound]:
         server.stop()
+        sock.close()
         raise ViewerError(f"viser {viser.__version__} opened its port unseen; the viewer stays closed")
     _close_tunnels(server)
     return SecureServer(server, host, bound, port, token)

@@ -97,12 +97,12 @@ def test_moving_lowers_the_resolution_and_stillness_restores_it(page, shown, mon
     serving.wait_for(lambda: seen and seen[-1][0] == "still", why="a first slow picture")
     page.mouse.move(200, 300)
     page.mouse.down()
-    for x in range(12):
-        page.mouse.move(200 + 8 * x, 300)
+    for x in range(20):
+        page.mouse.move(200 + 5 * x, 300)
         time.sleep(0.03)
     page.mouse.up()
     frame = serving.sharp(shown)
-    assert min(share for why, share in seen if why == "moving") < 0.6
+    assert min(share for why, share in seen if why == "moving") < 0.6, seen
     assert frame.scale == 1 and (frame.width, frame.height) == serving.SIZE
     assert serving.pixels(page).shape[:2] == serving.SIZE[::-1]
 
@@ -137,8 +137,8 @@ def test_two_pages_have_their_own_looks(browser, served, page, shown) -> None:
         shown.change(background=(1.0, 0.0, 0.0))
         second.change(background=(0.0, 0.0, 1.0))
         first_frame, second_frame = serving.sharp(shown), serving.sharp(second)
-        assert first_frame.drawn.rgb[-1, 0].tolist() == [255, 0, 0]
-        assert second_frame.drawn.rgb[-1, 0].tolist() == [0, 0, 255]
+        assert first_frame.drawn.rgb[-1, 0].astype(int) @ (1, -1, -1) > 240
+        assert second_frame.drawn.rgb[-1, 0].astype(int) @ (-1, -1, 1) > 240
         serving.wait_for(lambda: apart(page, first_frame.drawn.rgb) < 4, why="red behind the first")
         serving.wait_for(lambda: apart(other, second_frame.drawn.rgb) < 4, why="blue behind the second")
         number = shown.last.number
