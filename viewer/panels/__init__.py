@@ -3,6 +3,7 @@
 PANELS = (
     "training:build",
     "display:build",
+    "preview:build",
     "cameras:build",
     "inspect:build",
     "selecting:build",

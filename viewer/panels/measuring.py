@@ -62,11 +62,10 @@ class MeasuringPanel:
         self._stand = gui.add_markdown("")
         with gui.add_folder("Screenshot"):
             self._screenshot_controls()
-        clicks = {
-            self._tool: lambda: self._start("measure"), self._plane: lambda: self._start("up"),
-            self._view: self.up_from_view, self._take: self.set_scale, self._forget: self.forget,
-        }  # fmt: skip
-        for button, action in clicks.items():
+        for button, action in (
+            (self._tool, lambda: self._start("measure")), (self._plane, lambda: self._start("up")),
+            (self._view, self.up_from_view), (self._take, self.set_scale), (self._forget, self.forget),
+        ):  # fmt: skip
             button.on_click(page.guarded(lambda _, action=action: action()))
         page.client.scene.on_click()(page.guarded(self._clicked))
         page.every(BEAT_SECS, self._follow)
