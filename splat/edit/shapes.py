@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 
@@ -86,6 +86,17 @@ class Flood:
 
 
 @dataclass(frozen=True)
+class Mask:
+    """Splats that show, for more than ``share`` of what they show at all, inside masks over pictures of some views."""
+
+    kind: ClassVar[str] = "mask"
+    views: tuple[ViewSpec, ...]
+    runs: tuple[tuple[int, ...], ...]
+    """Per view, lengths of runs of pixels, row after row: outside, inside, outside..."""
+    share: float = 0.5
+
+
+@dataclass(frozen=True)
 class Sphere:
     kind: ClassVar[str] = "sphere"
     center: Point3
@@ -130,10 +141,7 @@ class Nothing:
     kind: ClassVar[str] = "none"
 
 
-Shape = Rect | Lasso | Brush | Click | Flood | Sphere | Box | ColorRange | AttributeRange | Everything | Nothing
-SHAPES: Mapping[str, type] = {
-    shape.kind: shape
-    for shape in (Rect, Lasso, Brush, Click, Flood, Sphere, Box, ColorRange, AttributeRange, Everything, Nothing)
-}
-ON_SCREEN = frozenset({"rect", "lasso", "brush", "click", "flood"})
+Shape = Rect | Lasso | Brush | Click | Flood | Mask | Sphere | Box | ColorRange | AttributeRange | Everything | Nothing
+SHAPES: Mapping[str, type] = {shape.kind: shape for shape in get_args(Shape)}
+ON_SCREEN = frozenset({"rect", "lasso", "brush", "click", "flood", "mask"})
 """Shapes that belong to a view: for them "centers" and "visible" differ."""
