@@ -76,13 +76,19 @@ class Edit(Command):
     nothing to change. The reply is what ``result`` makes of it (without one, the step).
 
     ``mark`` is the number of a change by hand that training has to respect from here on: what it removed stays away,
-    and what it moved is not pulled back. ``unmark`` ends that for an earlier number.
+    and what it moved is not pulled back. ``unmark`` ends that for an earlier number. Where only ``make`` finds the
+    number out (undo), they are functions; ``marks`` reads both.
     """
 
     make: Callable[[Rows], RowEdit | None]
-    mark: int | None = None
-    unmark: int | None = None
+    mark: int | Callable[[], int | None] | None = None
+    unmark: int | Callable[[], int | None] | None = None
     result: Callable[[], Any] | None = None
+
+    def marks(self) -> tuple[int | None, int | None]:
+        """``mark`` and ``unmark`` as numbers; of use once ``make`` has run."""
+        mark, unmark = (value() if callable(value) else value for value in (self.mark, self.unmark))
+        return mark, unmark
 
 
 SETTINGS = {
