@@ -232,8 +232,10 @@ class GeoTexDensity(AdaptiveDensity):
             state, model, placed, generator=keyed_generator(ctx.seed, "geotex.shape", step, model.device)
         )
         if edit is not None:
+            # As a table of the state it follows what is applied, be that less than this edit; copies are none of these.
+            state.tables["plain"] = plain
             yield edit
-            plain = edit.apply_to(plain)  # copies of the parents that left are none of these
+            plain = state.tables.pop("plain")
         split = parts.split_edit(
             model, plain, children=self.children, share_opacity=self.revised_opacity != "off",
             generator=keyed_generator(ctx.seed, "geotex.split", step, model.device),
