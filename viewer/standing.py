@@ -25,14 +25,15 @@ class StandingHost:
 
     def __init__(
         self, model: SplatModel, *, labels: Labels | None = None, step: int = 0, link: Link | None = None,
-        why: str = "an opened file",
+        why: str | None = "an opened file",
     ) -> None:  # fmt: skip
-        """``model`` is taken over: nobody else may change it. ``link`` goes on with one whose training is over."""
+        """``model`` is taken over: nobody else may change it. ``link`` goes on with one whose training is over; ``why``
+        is what ``Status.ended`` says (None: as it was)."""
         self.link = link or Link()
         self.bench = Bench(model, labels, step)
         self._version = time.monotonic_ns()  # above any that a training before us has used
         self._closed = False
-        self._tell(ended=why, step=step)
+        self._tell(step=step, **({} if why is None else {"ended": why}))
         self._thread = threading.Thread(target=self._run, name="splat-standing", daemon=True)
 
     def start(self) -> StandingHost:

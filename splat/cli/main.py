@@ -13,6 +13,7 @@ from splat.errors import UserError
 COMMANDS = {
     "train": "capture in, splat out",
     "eval": "measure a run on its held-out views",
+    "view": "look at a run or a model file in the browser, and edit it",
     "render": "pictures or a video from a run",
     "export": "write a run's model in other formats, and say what each keeps",
     "convert": "model file to model file",

@@ -14,6 +14,8 @@ from splat.cli.exporting import export_finished
 from splat.cli.main import version
 from splat.cli.parsing import UsageError
 from splat.cli.signals import GracefulStop
+from splat.cli.viewer_flags import viewer_options, wants_viewer
+from splat.cli.viewing import TrainingViewer
 from splat.config.assemble import Parts, Run, fixed_background, gather, prepare
 from splat.config.build import build_config, config_text, differences, effective, preset_config
 from splat.config.memory import estimate_memory
@@ -91,18 +93,20 @@ class TrainCommand:
         link = Link()
         stream = _Silent() if self._args.quiet else sys.stderr
         run = prepare(parts, run_dir, stream=stream, say=self._say, version=version(), link=link)
-        with GracefulStop(link.commands) as stop:
-            finished = self._drive(run, run_dir)
-            if finished.reason != "interrupted":
-                tell_training(parts, run_dir, self._say)
-                export_finished(parts, run_dir, self._say)
-            if parts.config.output.report and finished.reason != "interrupted":
-                self._report(run_dir)
-        if finished.reason == "interrupted":
-            self._say(f"checkpoint: {run.checkpoints.last}; go on with: splat train --resume {run_dir}")
-            return stop.exit_code or 0
-        print(run_dir)
-        return 0
+        options = viewer_options(self._args) if wants_viewer(self._args) else None
+        with TrainingViewer(options, parts, run_dir, link, run.progress.say) as viewer:
+            with GracefulStop(link.commands) as stop:
+                finished = self._drive(run, run_dir)
+                if finished.reason != "interrupted":
+                    tell_training(parts, run_dir, self._say)
+                    export_finished(parts, run_dir, self._say)
+                if parts.config.output.report and finished.reason != "interrupted":
+                    self._report(run_dir)
+            if finished.reason == "interrupted":
+                self._say(f"checkpoint: {run.checkpoints.last}; go on with: splat train --resume {run_dir}")
+                return stop.exit_code or 0
+            print(run_dir, flush=True)
+            return viewer.keep() if self._args.keep_viewer else 0
 
     def _drive(self, run: Run, run_dir: Path) -> Any:
         """Drive to the end; a failure names the last checkpoint."""

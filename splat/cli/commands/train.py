@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from splat.cli.parsing import Parser, UsageError, split_settings
+from splat.cli.viewer_flags import add_viewer_flags, viewer_options
 from splat.errors import UserError
 
 _PAGE = """
@@ -50,7 +51,13 @@ the run
   --overwrite            replace the run that is in -o
   --config FILE          start from a config.toml, such as another run's
   --dry-run              say what would be trained and the memory it needs, draw the first picture, stop
-  --no-viewer            accepted; this version has no viewer to switch off
+  --no-viewer            without the page that watches and edits the run in a browser; -q has none either, as nobody
+                         would learn its address (except with --no-token)
+  --host H --port P      where that page is (127.0.0.1, this machine alone; 8080, or the next that is free)
+  --no-token             let everybody in who can reach the port
+  --viewer-share S       part of the time that stays training's while somebody moves in the page (default 0.5); a page
+                         at rest takes a twentieth at most, and no page takes nothing
+  --keep-viewer          go on serving the finished model until Ctrl-C
   --export F[,F...]      formats written at the end beside model.safetensors and the PLY; splat export --help lists them
   -q, --quiet            only errors
 every setting
@@ -122,6 +129,7 @@ def run(argv: Sequence[str]) -> int:
     flags, settings = split_settings(_known_dotted(argv))
     args = _parser().parse(flags)
     settings = {**_settings_of(args), **settings}
+    viewer_options(args)  # wrong ones are told at once
     if args.help_all:
         _print_all_settings(args, settings)
         return 0
@@ -149,10 +157,12 @@ def _parser() -> Parser:
     parser.add_argument("--preset", "-p")
     parser.add_argument("--config")
     parser.add_argument("--resume", nargs="?", const="")
-    for name in ("--overwrite", "--dry-run", "--help-all", "--no-viewer", "--eval"):
+    for name in ("--overwrite", "--dry-run", "--help-all", "--no-viewer", "--keep-viewer", "--eval"):
         parser.add_argument(name, action="store_true")
     parser.add_argument("--disable-viewer", "--headless", dest="no_viewer", action="store_true")
     parser.add_argument("--quiet", "-q", action="store_true")
+    add_viewer_flags(parser)
+    parser.add_argument("--viewer-share", type=float)
     parser.add_argument("--white-background", "-w", action="store_true")
     for key, names in SETTING_FLAGS.items():
         many = "+" if key in ("output.eval_at", "output.export_at") else None
