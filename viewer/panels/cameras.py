@@ -1,0 +1,192 @@
+"""The capture's views: where they stand, what they took, how well they are met."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from splat.geometry.camera import Camera
+from splat.viewer.page import Page
+from splat.viewer.panels.frusta import Frusta
+from splat.viewer.scores import ViewScore, measured
+from splat.viewer.thumbnails import thumbnail
+
+HELD_OUT_MARK = " (held out)"
+NO_SCORES = "not measured yet"
+OFF, PHOTO, ERROR = "Off", "Photo", "Error"
+_BEAT_SECS = 0.05
+
+
+def build(page: Page) -> None:
+    """The tab "Cameras"."""
+    with page.tabs.add_tab("Cameras"):
+        scene = page.desk.scene
+        if scene is None or not scene.cameras:
+            page.client.gui.add_markdown("The model was opened without its capture: there are no views to show.")
+        else:
+            CamerasPanel(page)
+
+
+class CamerasPanel:
+    """One per page. ``current`` is the view that was flown to last."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.scene, self.gui = page, page.desk.scene, page.client.gui
+        held_out = set(self.scene.test_indices)
+        self.labels = {
+            camera.name + (HELD_OUT_MARK if index in held_out else ""): camera
+            for index, camera in enumerate(self.scene.cameras)
+        }
+        self.current: Camera | None = None
+        self.scores: list[ViewScore] = []
+        self._measuring: Iterator[ViewScore | None] | None = None
+        self._done = 0
+        self._ranked: dict[str, Camera] = {}
+        self.frusta = Frusta(page, self.go)
+        self._view_controls()
+        self._compare_controls()
+        self._score_controls()
+        page.on_key("Next view", "pagedown", lambda: self.step(1))
+        page.on_key("View before", "pageup", lambda: self.step(-1))
+        page.on_key("Show the cameras", "C", lambda: setattr(self.show, "value", not self.show.value))
+        page.every(_BEAT_SECS, self._tick)
+
+    def go(self, camera: Camera) -> None:
+        """Stand where ``camera`` stood, with all of its picture in sight."""
+        self.current = camera
+        self.page.fly_to(camera)
+        label = next(label for label, known in self.labels.items() if known is camera)
+        if self.view.value != label:
+            self.view.value = label
+        self._show_thumbnail()
+        if self.page.look.compare is not None:
+            self.page.change(compare=camera.name)
+
+    def step(self, by: int) -> None:
+        """The view after (or before) the current one, in the order of the capture."""
+        cameras = self.scene.cameras
+        here = None if self.current is None else cameras.index(self.current)
+        self.go(cameras[0 if here is None else (here + by) % len(cameras)])
+
+    # controls --------------------------------------------------------------------------------------------
+
+    def _view_controls(self) -> None:
+        gui, guarded = self.gui, self.page.guarded
+        self.show = gui.add_checkbox("Show cameras", False, hint="Click one to fly there. Orange: held out")
+        self.size = gui.add_slider("Size of cameras", 0.1, 4.0, 0.1, 1.0)
+        self.view = gui.add_dropdown("View", tuple(self.labels))
+        self.steps = gui.add_button_group("", ("◀", "Fly there", "▶"))
+        self.picture = gui.add_image(np.zeros((2, 3, 3), np.uint8), format="jpeg", visible=False)
+        self.show.on_update(guarded(lambda _: self.frusta.show(self.show.value)))
+        self.size.on_update(guarded(lambda _: self.frusta.resize(self.size.value)))
+        self.view.on_update(guarded(self._chosen))
+        self.steps.on_click(guarded(self._stepped))
+
+    def _compare_controls(self) -> None:
+        gui, guarded = self.gui, self.page.guarded
+        with gui.add_folder("Compare"):
+            self.compare = gui.add_dropdown("With", (OFF, PHOTO, ERROR), hint="Right of the line, from this very place")
+            self.swipe = gui.add_slider("Swipe", 0.0, 1.0, 0.01, 0.5)
+        self.compare.on_update(guarded(lambda _: self._compared()))
+        self.swipe.on_update(guarded(lambda _: self.page.change(swipe=float(self.swipe.value))))
+
+    def _score_controls(self) -> None:
+        gui, guarded = self.gui, self.page.guarded
+        with gui.add_folder("Worst views"):
+            self.measure = gui.add_button("Measure all views", hint="PSNR against the photographs, in the background")
+            self.progress = gui.add_progress_bar(0.0, visible=False)
+            self.summary = gui.add_markdown(f"*{NO_SCORES}*")
+            self.worst = gui.add_dropdown("Worst first", (NO_SCORES,), disabled=True)
+        self.measure.on_click(guarded(lambda _: self.start_measuring()))
+        self.worst.on_update(guarded(self._worst_chosen))
+
+    # what they do ----------------------------------------------------------------------------------------
+
+    def _chosen(self, event: Any) -> None:
+        if event.client_id is not None:  # not when it only follows
+            self.go(self.labels[self.view.value])
+
+    def _stepped(self, event: Any) -> None:
+        if event.target.value == "Fly there":
+            self.go(self.labels[self.view.value])
+        else:
+            self.step(1 if event.target.value == "▶" else -1)
+
+    def _compared(self) -> None:
+        if self.compare.value == OFF:
+            self.page.change(compare=None)
+            return
+        if self.current is None:
+            self.go(self.labels[self.view.value])
+        self.page.change(compare=self.current.name, compare_with=self.compare.value.lower(),
+                         swipe=float(self.swipe.value))  # fmt: skip
+
+    def _show_thumbnail(self) -> None:
+        small = None if self.current is None else thumbnail(self.page.desk, self.current)
+        self.picture.visible = small is not None
+        if small is not None:
+            self.picture.image = small
+
+    def start_measuring(self) -> None:
+        """Begin, or begin again with the model of now; ``_tick`` takes it a view at a time."""
+        snapshot = self.page.snapshot
+        if snapshot is None:
+            self.page.notify("There is no model yet.")
+            return
+        self.scores, self._done = [], 0
+        self.progress.value, self.progress.visible = 0.0, True
+        self.summary.content = f"*measuring step {snapshot.step}*"
+        self._measuring = measured(self.page.desk, snapshot)
+
+    def _tick(self) -> None:
+        """A little work, in the page's own thread: pictures are drawn by another."""
+        self.frusta.tick()
+        if self._measuring is None:
+            return
+        try:
+            score = next(self._measuring)
+        except StopIteration:
+            self._measuring = None
+            self._show_scores()
+            return
+        except Exception:
+            self._measuring = None
+            self.progress.visible = False
+            raise
+        self._done += 1
+        self.progress.value = 100.0 * self._done / len(self.scene.cameras)
+        if score is not None:
+            self.scores.append(score)
+
+    def _show_scores(self) -> None:
+        self.progress.visible = False
+        if not self.scores:
+            self.summary.content = "*none of the photographs can be read*"
+            return
+        ranked = sorted(self.scores, key=lambda score: score.psnr)
+        cameras = {camera.name: camera for camera in self.scene.cameras}
+        self._ranked = {score_label(score): cameras[score.name] for score in ranked}
+        self.summary.content = summary_text(self.scores)
+        self.worst.options = tuple(self._ranked)
+        self.worst.value = next(iter(self._ranked))
+        self.worst.disabled = False
+
+    def _worst_chosen(self, event: Any) -> None:
+        if event.client_id is not None and self.worst.value in self._ranked:
+            self.go(self._ranked[self.worst.value])
+
+
+def score_label(score: ViewScore) -> str:
+    return f"{score.psnr:.2f} dB  {score.name}{HELD_OUT_MARK if score.held_out else ''}"
+
+
+def summary_text(scores: list[ViewScore]) -> str:
+    """Means of the training and the held-out views."""
+    parts = []
+    for word, held_out in (("training", False), ("held out", True)):
+        values = [score.psnr for score in scores if score.held_out == held_out]
+        if values:
+            parts.append(f"{len(values)} {word}: **{sum(values) / len(values):.2f} dB**")
+    return " · ".join(parts)

@@ -1,0 +1,171 @@
+"""What the picture shows: mode, colours, depth of view, crop box."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from splat.io.ramps import color_table
+from splat.model.filter2d import FILTERS_2D
+from splat.render.footprints import FOOTPRINTS
+from splat.viewer.look import Look
+from splat.viewer.modes import MODES
+from splat.viewer.modes.categories import legend
+from splat.viewer.page import Page
+from splat.viewer.panels.crop import CropPanel
+from splat.viewer.ramps import RAMPS
+
+AS_TRAINED = "as trained"
+NO_LIMIT = 0.0
+"""In the field of the far end: nothing is cut."""
+_BEAT_SECS = 0.25
+
+
+def build(page: Page) -> None:
+    """The tab "View"."""
+    with page.tabs.add_tab("View"):
+        DisplayPanel(page)
+        CropPanel(page)
+
+
+class DisplayPanel:
+    """Controls of ``page.look``; a change of the look from elsewhere is not shown here."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.gui = page.client.gui
+        look = page.look
+        self._shown: Any = None
+        has_photos = page.desk.scene is not None and bool(page.desk.scene.train_indices)
+        names = tuple(name for name, mode in MODES.items() if not mode.needs or has_photos)
+        self.mode = self.gui.add_dropdown("Mode", names, initial_value=look.mode if look.mode in names else "color")
+        self.purpose = self.gui.add_markdown(_purpose(self.mode.value))
+        self.legend = self.gui.add_html("")
+        with self.gui.add_folder("Numbers", visible=MODES[self.mode.value].has_ramp) as self.numbers:
+            self._ramp_controls(look)
+        with self.gui.add_folder("Splats"):
+            self._splat_controls(look)
+        self._on(self.mode, self._mode_chosen)
+        page.on_key("Next mode", "M", lambda: self.step(1))
+        page.on_key("Mode before", "M", lambda: self.step(-1), "shift")
+        page.every(_BEAT_SECS, self.refresh)
+
+    def step(self, by: int) -> None:
+        """Another mode."""
+        names = list(self.mode.options)
+        self.mode.value = names[(names.index(self.mode.value) + by) % len(names)]
+
+    def refresh(self) -> None:
+        """Show what the picture's numbers and colours mean, once it is another."""
+        frame, snapshot = self.page.last, self.page.snapshot
+        if frame is None or snapshot is None:
+            return
+        look, values = frame.look, frame.drawn.values
+        state = (look.mode, look.ramp, look.log_scale, look.invert, values, snapshot.labels.names)
+        if state == self._shown:
+            return
+        self._shown = state
+        if look.mode == "reason":
+            self.legend.content = legend_html(legend(snapshot.labels))
+        elif values is not None:
+            self.legend.content = ramp_html(look, values)
+        else:
+            self.legend.content = ""
+
+    def _on(self, control: Any, change: Callable[[], Any]) -> None:
+        control.on_update(self.page.guarded(lambda _: change()))
+
+    def _ramp_controls(self, look: Look) -> None:
+        gui = self.gui
+        self.ramp = gui.add_dropdown("Ramp", tuple(RAMPS), initial_value=look.ramp)
+        self.auto = gui.add_checkbox("Range from what is seen", look.low is None and look.high is None)
+        self.low = gui.add_number("Low", look.low or 0.0, step=0.0001, disabled=self.auto.value)
+        self.high = gui.add_number("High", look.high or 1.0, step=0.0001, disabled=self.auto.value)
+        self.log = gui.add_checkbox("Equal factors (log)", look.log_scale)
+        self.invert = gui.add_checkbox("Turned round", look.invert)
+        self._on(self.ramp, lambda: self.page.change(ramp=self.ramp.value))
+        self._on(self.auto, self._range_kind)
+        self._on(self.low, self._range)
+        self._on(self.high, self._range)
+        self._on(self.log, lambda: self.page.change(log_scale=self.log.value))
+        self._on(self.invert, lambda: self.page.change(invert=self.invert.value))
+
+    def _splat_controls(self, look: Look) -> None:
+        gui, page = self.gui, self.page
+        kind = _footprint_of(page)
+        filters = (AS_TRAINED, *(name for name in FILTERS_2D if kind is None or name in FOOTPRINTS[kind].filters2d))
+        self.degree = gui.add_slider("SH degree", 0, 3, 1, 3 if look.sh_degree is None else look.sh_degree,
+                                     hint="Highest band of view-dependent colour")  # fmt: skip
+        self.filter = gui.add_dropdown("Filter", filters, initial_value=look.filter2d or AS_TRAINED)
+        self.background = gui.add_rgb("Background", tuple(round(255 * part) for part in look.background))
+        self.near = gui.add_number("Near", look.near, min=0.0001, step=0.01, hint="World units")
+        self.far = gui.add_number("Far", NO_LIMIT if look.far >= 1e10 else look.far, min=0.0, step=0.1,
+                                  hint="World units; 0 cuts nothing")  # fmt: skip
+        self.tint = gui.add_checkbox("Tint the selection", look.show_selection)
+        self.hidden = gui.add_checkbox("Show hidden splats", look.show_hidden)
+        self._on(self.degree, lambda: page.change(sh_degree=int(self.degree.value)))
+        self._on(self.filter, self._filter_chosen)
+        self._on(self.background, lambda: page.change(background=tuple(part / 255 for part in self.background.value)))
+        self._on(self.near, lambda: page.change(near=float(self.near.value)))
+        self._on(self.far, lambda: page.change(far=float(self.far.value) or 1e10))
+        self._on(self.tint, lambda: page.change(show_selection=self.tint.value))
+        self._on(self.hidden, lambda: page.change(show_hidden=self.hidden.value))
+
+    def _mode_chosen(self) -> None:
+        name = self.mode.value
+        self.purpose.content = _purpose(name)
+        self.numbers.visible = MODES[name].has_ramp
+        if not self.auto.value:  # a range of other units says nothing
+            self.auto.value = True
+        self.page.change(mode=name)
+
+    def _filter_chosen(self) -> None:
+        name = self.filter.value
+        self.page.change(filter2d=None if name == AS_TRAINED else name)
+
+    def _range_kind(self) -> None:
+        frame = self.page.last
+        self.low.disabled = self.high.disabled = self.auto.value
+        if self.auto.value:
+            self.page.change(low=None, high=None)
+            return
+        if frame is not None and frame.drawn.values is not None:
+            self.low.value, self.high.value = frame.drawn.values
+        self._range()
+
+    def _range(self) -> None:
+        if not self.auto.value:
+            self.page.change(low=float(self.low.value), high=float(self.high.value))
+
+
+def ramp_html(look: Look, values: tuple[float, float]) -> str:
+    """A bar of the ramp's colours with its ends."""
+    colors = color_table(look.ramp)[:: -15 if look.invert != (look.mode == "depth") else 15]
+    stops = ", ".join(f"rgb({r},{g},{b})" for r, g, b in colors)
+    low, high = (f"{value:.4g}" for value in values)
+    unit = MODES[look.mode].unit + (", log" if look.log_scale else "")
+    bar = f'<div style="height:12px;border-radius:3px;background:linear-gradient(to right,{stops})"></div>'
+    ends = f"<span>{low}</span><span>{unit.strip(', ')}</span><span>{high}</span>"
+    return f'{bar}<div style="display:flex;justify-content:space-between;font-size:11px">{ends}</div>'
+
+
+def legend_html(entries: list[tuple[str, tuple[int, int, int]]]) -> str:
+    """A patch per category."""
+    patch = "display:inline-block;width:10px;height:10px;border-radius:2px;margin:0 4px 0 8px;background:rgb({},{},{})"
+    rows = [f'<span style="{patch.format(*color)}"></span>{_escaped(name)}' for name, color in entries]
+    return f'<div style="font-size:12px;line-height:1.6">{"<wbr>".join(rows)}</div>'
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _purpose(mode: str) -> str:
+    row = MODES[mode]
+    return f"*{row.purpose}*"
+
+
+def _footprint_of(page: Page) -> str | None:
+    """Which kind is drawn; None while no model has come yet."""
+    snapshot = page.snapshot
+    return None if snapshot is None else snapshot.model.render_inputs().kind
