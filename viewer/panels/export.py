@@ -46,14 +46,15 @@ class ExportPanel:
         self._written: list[Exported] = []
         self._purposes = formats()
         gui = page.client.gui
-        self._format = gui.add_dropdown("Format", tuple(self._purposes), "ply")
+        self._format = gui.add_dropdown("Format", tuple(self._purposes), initial_value="ply")
         self._purpose = gui.add_markdown("")
-        self._which = gui.add_dropdown("Splats", tuple(WHICH.values()), WHICH["all"])
-        self._name = gui.add_text("Name", "", hint="Without ending; empty: scene and step")
+        self._which = gui.add_dropdown("Splats", tuple(WHICH.values()), initial_value=WHICH["all"])
+        self._name = gui.add_text("Name", initial_value="", hint="Without ending; empty: scene and step")
         with gui.add_folder("More", expand_by_default=False):
-            self._up = gui.add_dropdown("Up in the file", (AS_CAPTURED, *UP_AXES), AS_CAPTURED)
-            self._degree = gui.add_dropdown("SH degree", ("all", "0", "1", "2"), "all")
-            self._faint = gui.add_slider("Least opacity", 0.0, 0.5, 0.005, 0.0, hint="Fainter splats are left out")
+            self._up = gui.add_dropdown("Up in the file", (AS_CAPTURED, *UP_AXES), initial_value=AS_CAPTURED)
+            self._degree = gui.add_dropdown("SH degree", ("all", "0", "1", "2"), initial_value="all")
+            self._faint = gui.add_slider("Least opacity", min=0.0, max=0.5, step=0.005, initial_value=0.0,
+                                         hint="Fainter splats are left out")  # fmt: skip
         self._write = gui.add_button("Write the file", icon="file-export")
         self._publish = gui.add_button("Publish as a web page", icon="world", hint=self._purposes.get(PUBLISH))
         self._log = gui.add_button("Save the list of edits", icon="list-details",

@@ -53,7 +53,8 @@ class MeasuringPanel:
         self._tool = gui.add_button("Measure between two points", icon="ruler-measure")
         self._told = gui.add_markdown("Click two points of a surface.")
         with gui.add_folder("Scale of exported files"):
-            self._known = gui.add_number("Its true length", 1.0, min=1e-6, step=0.01, hint="In the unit you want")
+            self._known = gui.add_number("Its true length", initial_value=1.0, min=1e-6, step=0.01,
+                                         hint="In the unit you want")  # fmt: skip
             self._take = gui.add_button("Set the scale", disabled=True)
         with gui.add_folder("Up"):
             self._plane = gui.add_button("From three points on the ground", icon="triangle")
@@ -73,7 +74,8 @@ class MeasuringPanel:
 
     def _screenshot_controls(self) -> None:
         gui = self._page.client.gui
-        self._size = gui.add_vector2("Size, px", (1920, 1080), min=(SIDES_PX[0],) * 2, max=(SIDES_PX[1],) * 2, step=1)
+        self._size = gui.add_vector2("Size, px", initial_value=(1920, 1080), min=(SIDES_PX[0],) * 2,
+                                     max=(SIDES_PX[1],) * 2, step=1)  # fmt: skip
         button = gui.add_button("Save the picture", icon="photo-down", hint="PNG, drawn anew at that size")
         button.on_click(self._page.guarded(lambda _: self.screenshot()))
 

@@ -60,12 +60,13 @@ class PathPanel:
 
     def _key_controls(self) -> None:
         gui = self.page.client.gui
-        self._list = gui.add_dropdown("Key", ("none",), "none")
+        self._list = gui.add_dropdown("Key", ("none",), initial_value="none")
         self._move = gui.add_button_group("Move", ("Go there", "Put here", "Earlier", "Later", "Delete"))
-        self._secs = gui.add_number("Seconds to the next", 2.0, min=0.01, max=LONGEST_SECS, step=0.1)
-        self._hold = gui.add_number("Stay, seconds", 0.0, min=0.0, max=LONGEST_SECS, step=0.1)
-        self._fov = gui.add_slider("Field of view", *FOV_DEG, 0.5, 50.0, hint="Vertical, degrees")
-        self._keeps_look = gui.add_checkbox("Keeps the display settings", False,
+        self._secs = gui.add_number("Seconds to the next", initial_value=2.0, min=0.01, max=LONGEST_SECS, step=0.1)
+        self._hold = gui.add_number("Stay, seconds", initial_value=0.0, min=0.0, max=LONGEST_SECS, step=0.1)
+        self._fov = gui.add_slider("Field of view", min=FOV_DEG[0], max=FOV_DEG[1], step=0.5, initial_value=50.0,
+                                   hint="Vertical, degrees")  # fmt: skip
+        self._keeps_look = gui.add_checkbox("Keeps the display settings", initial_value=False,
                                             hint="New keys remember mode, background and colours")  # fmt: skip
         self._list.on_update(self._typed(lambda: self.choose(self._list.options.index(self._list.value))))
         self._move.on_click(self._does(self.move))
@@ -75,22 +76,27 @@ class PathPanel:
 
     def _way_controls(self) -> None:
         gui = self.page.client.gui
-        self._loop = gui.add_checkbox("Loop", self.path.loop)
-        self._timing = gui.add_dropdown("Timing", tuple(TIMINGS), self.path.timing, hint=_choices(TIMINGS))
-        self._ease = gui.add_dropdown("Ease", tuple(EASES), self.path.ease, hint=_choices(EASES))
-        self._tension = gui.add_slider("Tension", -1.0, 1.0, 0.05, self.path.tension, hint="1: corners, 0: round")
+        self._loop = gui.add_checkbox("Loop", initial_value=self.path.loop)
+        self._timing = gui.add_dropdown(
+            "Timing", tuple(TIMINGS), initial_value=self.path.timing, hint=_choices(TIMINGS)
+        )
+        self._ease = gui.add_dropdown("Ease", tuple(EASES), initial_value=self.path.ease, hint=_choices(EASES))
+        self._tension = gui.add_slider("Tension", min=-1.0, max=1.0, step=0.05, initial_value=self.path.tension,
+                                       hint="1: corners, 0: round")  # fmt: skip
         for name, handle in (("loop", self._loop), ("timing", self._timing), ("ease", self._ease),
                              ("tension", self._tension)):  # fmt: skip
             handle.on_update(self._typed(lambda name=name, handle=handle: self._way(name, handle.value)))
 
     def _file_controls(self) -> None:
         gui, page = self.page.client.gui, self.page
-        self._name = gui.add_text("Name", "path")
+        self._name = gui.add_text("Name", initial_value="path")
         gui.add_button("Save", icon="device-floppy", hint="Into the run folder, and as a download"
                        ).on_click(self._does(self.save))  # fmt: skip
         upload = gui.add_upload_button("Open a file", mime_type="application/json", icon="upload")
         upload.on_upload(page.guarded(lambda event: self.load(event.target.value.content, event.target.value.name)))
-        self._files = gui.add_dropdown("In the run folder", (NO_FILE,), NO_FILE, visible=self._folder is not None)
+        self._files = gui.add_dropdown(
+            "In the run folder", (NO_FILE,), initial_value=NO_FILE, visible=self._folder is not None
+        )
         self._files.on_update(self._typed(lambda: self._open(self._files.value)))
         self._list_files()
 

@@ -36,7 +36,7 @@ class Film:
         self._file: Path | None = None
         gui = page.client.gui
         with gui.add_folder("Preview"):
-            self._at = gui.add_slider("Second", 0.0, 1.0, 0.01, 0.0)
+            self._at = gui.add_slider("Second", min=0.0, max=1.0, step=0.01, initial_value=0.0)
             self._play = gui.add_button("Play", icon="player-play", hint="Space")
         with gui.add_folder("Video"):
             self._movie_controls()
@@ -46,10 +46,10 @@ class Film:
 
     def _movie_controls(self) -> None:
         gui, page = self._page.client.gui, self._page
-        self._fps = gui.add_number("Frames per second", 30.0, min=1.0, max=FASTEST_FPS, step=1.0)
-        self._size = gui.add_dropdown("Size", tuple(SIZES), "1280x720")
-        self._own = gui.add_vector2("Own size, px", (800, 600), min=(SIDES_PX[0],) * 2, max=(SIDES_PX[1],) * 2, step=2,
-                                    visible=False)  # fmt: skip
+        self._fps = gui.add_number("Frames per second", initial_value=30.0, min=1.0, max=FASTEST_FPS, step=1.0)
+        self._size = gui.add_dropdown("Size", tuple(SIZES), initial_value="1280x720")
+        self._own = gui.add_vector2("Own size, px", initial_value=(800, 600), min=(SIDES_PX[0],) * 2,
+                                    max=(SIDES_PX[1],) * 2, step=2, visible=False)  # fmt: skip
         self._write = gui.add_button("Write the video", icon="movie")
         self._stop = gui.add_button("Stop writing", color="gray", visible=False)
         self._bar = gui.add_progress_bar(0.0, visible=False)

@@ -26,7 +26,7 @@ class PathNodes:
         self._drawn = 0
         self._visible = True
         self._root = page.overlay.add_frame(ROOT, show_axes=False)
-        self._switch = page.client.gui.add_checkbox("Show the path", True)
+        self._switch = page.client.gui.add_checkbox("Show the path", initial_value=True)
         self._switch.on_update(page.guarded(lambda _: self.hide(False)))
 
     def show(self, path: CameraPath, chosen: int) -> None:

@@ -31,9 +31,10 @@ class PreviewPanel:
         self._label = None
         gui = page.client.gui
         gui.add_markdown(" ".join(WHAT_IT_IS.split()))
-        self._on = gui.add_checkbox("Preview in the browser", False)
-        self._most = gui.add_dropdown("Splats at most", tuple(AMOUNTS), "20,000")
-        self._renew = gui.add_checkbox("Follow the training", True, hint="Send a new copy every few seconds")
+        self._on = gui.add_checkbox("Preview in the browser", initial_value=False)
+        self._most = gui.add_dropdown("Splats at most", tuple(AMOUNTS), initial_value="20,000")
+        self._renew = gui.add_checkbox("Follow the training", initial_value=True,
+                                       hint="Send a new copy every few seconds")  # fmt: skip
         self._told = gui.add_markdown("")
         self._on.on_update(page.guarded(lambda _: self.switch(bool(self._on.value))))
         self._most.on_update(page.guarded(lambda _: self._send(again=True)))

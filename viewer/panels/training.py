@@ -68,12 +68,14 @@ class Controls:
     def __init__(self, page: Page) -> None:
         self._page, gui = page, page.client.gui
         self._pause = gui.add_button("Pause", icon="player-pause", hint="Take no further steps until resumed")
-        self._steps = gui.add_number("Steps", 1, min=1, max=10_000, step=1, hint="How many steps the next button takes")
+        self._steps = gui.add_number("Steps", initial_value=1, min=1, max=10_000, step=1,
+                                     hint="How many steps the next button takes")  # fmt: skip
         self._step = gui.add_button("Step, then pause", icon="player-track-next")
         self._save = gui.add_button("Save a checkpoint", icon="device-floppy")
         self._stop = gui.add_button("Stop ...", icon="player-stop", color="red")
         self._share = gui.add_slider(
-            "Training's share", 0.0, MOST_SHARE, 0.01, min(page.desk.share.training, MOST_SHARE),
+            "Training's share", min=0.0, max=MOST_SHARE, step=0.01,
+            initial_value=min(page.desk.share.training, MOST_SHARE),
             hint="Of the time, while somebody moves the view; the rest goes into pictures",
         )  # fmt: skip
         self._modal: viser.GuiModalHandle | None = None
@@ -162,12 +164,13 @@ class Settings:
         degree = 3 if page.snapshot is None else page.snapshot.model.sh_degree
         chosen = min(int(now.get("sh_degree", degree) or 0), degree)
         self._handles = {
-            "lr_scale": gui.add_slider("Learning rates x", 0.05, 3.0, 0.05, 1.0, hint="Factor on all learning rates"),
-            "densify": gui.add_checkbox("Splats appear and vanish", True, hint="Densify and prune"),
-            "max_splats": gui.add_number("Most splats", 0, min=0, step=1000, hint="0 = no limit"),
-            "sh_degree": gui.add_dropdown("SH degree", [str(i) for i in range(degree + 1)], str(chosen),
+            "lr_scale": gui.add_slider("Learning rates x", min=0.05, max=3.0, step=0.05, initial_value=1.0,
+                                       hint="Factor on all learning rates"),
+            "densify": gui.add_checkbox("Splats appear and vanish", initial_value=True, hint="Densify and prune"),
+            "max_splats": gui.add_number("Most splats", initial_value=0, min=0, step=1000, hint="0 = no limit"),
+            "sh_degree": gui.add_dropdown("SH degree", [str(i) for i in range(degree + 1)], initial_value=str(chosen),
                                           hint="Highest band of view-dependent colour in use"),
-            "background": gui.add_rgb("Background", (0, 0, 0), hint="Behind the splats, in training"),
+            "background": gui.add_rgb("Background", initial_value=(0, 0, 0), hint="Behind the splats, in training"),
         }  # fmt: skip
         self._touched: dict[str, float] = {}
         self.follow()

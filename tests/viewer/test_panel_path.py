@@ -1,0 +1,142 @@
+"""The camera path panel in a browser: keys from views, their file, a flight, and a video that shows what is drawn."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import serving
+from controls import choose, press, tab, tick, type_into
+
+from splat.geometry.keyframe_json import path_to_text, read_path
+from splat.viewer.draw import draw
+from splat.viewer.movie import shots
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with serving.serve(serving.ball(), run_dir=tmp_path_factory.mktemp("run")) as found:
+        yield found
+
+
+@pytest.fixture
+def panel(page):
+    """The browser page at the path's tab."""
+    tab(page, "Path")
+    page.get_by_role("button", name="Add a key here").wait_for()
+    return page
+
+
+def view(shown, number: int):
+    """One of several views around the ball."""
+    here, angle = shown.camera(), 0.5 * number
+    pose = here.camera_from_world.copy()
+    pose[:3, :3] = [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
+    pose[:3, 3] = (0, 0, 5)
+    return here.posed(pose)
+
+
+def add_keys(page, shown, count: int) -> None:
+    for i in range(count):
+        wanted = view(shown, i)
+        shown.fly_to(wanted)
+        serving.wait_for(lambda w=wanted: np.allclose(shown.camera().center_world, w.center_world, atol=1e-3))
+        press(page, "Add a key here")
+        serving.wait_for(lambda i=i: len(nodes(shown)) == i + 1, why=f"key {i}")
+
+
+def nodes(shown) -> list[str]:
+    return [name for name in shown.client.scene._handle_from_node_name if name.startswith("/splat/path/key_")]
+
+
+def saved(page, served):
+    with page.expect_download():
+        press(page, "Save")
+    return read_path(served.desk.run_dir / "paths" / "path.json")
+
+
+def test_keys_become_a_file_a_flight_and_a_video(panel, shown, served):
+    add_keys(panel, shown, 3)
+    assert "/splat/path/line" in shown.client.scene._handle_from_node_name
+    folder = served.desk.run_dir
+    panel.get_by_text("File", exact=True).click()
+    with panel.expect_download() as got:
+        press(panel, "Save")
+    path = read_path(folder / "paths" / "path.json")
+    assert len(path.keys) == 3 and path.duration_secs == 4 and path.size == (1280, 720)
+    assert json.loads(Path(got.value.path()).read_text())["format"] == "splat-path"
+    places = np.array([key.position for key in path.keys])
+    np.testing.assert_allclose(np.linalg.norm(places, axis=1), 5, atol=1e-2)
+
+    before = shown.camera().center_world
+    press(panel, "Play")
+    serving.wait_for(lambda: np.linalg.norm(shown.camera().center_world - before) > 0.3, why="a flight")
+    press(panel, "Pause")
+
+    choose(panel, "Size", "own")
+    type_into(panel, "Frames per second", "4")
+    type_into(panel, "Own size, px", "96", "64")
+    press(panel, "Write the video")
+    video = folder / "exports" / "path_0.mp4"
+    serving.wait_for(video.exists, why="the video")
+    frames = frames_of(video)
+    assert len(frames) == 17 and frames[0].shape == (64, 96, 3)
+    drawn = shots(replace(path, fps=4.0), shown.look, size=(96, 64))
+    for (camera, look), frame in list(zip(drawn, frames, strict=True))[::8]:
+        wanted = draw(served.desk.snapshot, camera, look, rasterizer=served.desk.rasterizer).rgb
+        assert wanted.std() > 20 and np.abs(wanted.astype(float) - frame).mean() < 6
+    with panel.expect_download() as got:
+        press(panel, "Download")
+    assert Path(got.value.path()).read_bytes() == video.read_bytes()
+
+
+def test_keys_are_moved_timed_and_deleted(panel, shown, served):
+    add_keys(panel, shown, 3)
+    panel.get_by_text("File", exact=True).click()
+    before = saved(panel, served)
+    press(panel, "Earlier")
+    moved = saved(panel, served)
+    assert [key.position for key in moved.keys] == [before.keys[i].position for i in (0, 2, 1)]
+    type_into(panel, "Seconds to the next", "3.5")
+    type_into(panel, "Stay, seconds", "1")
+    tick(panel, "Loop")
+    choose(panel, "Timing", "even")
+    choose(panel, "Ease", "keys")
+    serving.wait_for(lambda: saved(panel, served).ease == "keys", why="the ease")
+    timed = saved(panel, served)
+    assert (timed.keys[1].secs, timed.keys[1].hold_secs, timed.loop, timed.timing) == (3.5, 1.0, True, "even")
+    press(panel, "Delete")
+    serving.wait_for(lambda: len(nodes(shown)) == 2, why="one key fewer")
+    assert [key.position for key in saved(panel, served).keys] == [before.keys[i].position for i in (0, 1)]
+    press(panel, "Go there")
+    serving.wait_for(lambda: np.allclose(shown.camera().center_world, view(shown, 1).center_world, atol=1e-2))
+
+
+def test_files_are_opened_and_bad_ones_told(panel, shown, tmp_path, served):
+    add_keys(panel, shown, 2)
+    panel.get_by_text("File", exact=True).click()
+    path = saved(panel, served)
+    file, wrong = tmp_path / "other.json", tmp_path / "wrong.json"
+    file.write_text(path_to_text(replace(path, keys=path.keys * 2, tension=0.5)))
+    wrong.write_text('{"format": "splat-path", "version": 9}')
+    upload = panel.locator("input[type=file]")
+    upload.set_input_files(str(wrong))
+    panel.get_by_text("wrong.json: version is 9; choices: 1").first.wait_for()
+    assert len(nodes(shown)) == 2
+    upload.set_input_files(str(file))
+    serving.wait_for(lambda: len(nodes(shown)) == 4, why="the keys of the file")
+    choose(panel, "In the run folder", "path")
+    serving.wait_for(lambda: len(nodes(shown)) == 2, why="the keys of the run's file")
+
+
+def frames_of(file) -> list[np.ndarray]:
+    stream, frames = cv2.VideoCapture(str(file)), []
+    while True:
+        good, frame = stream.read()
+        if not good:
+            return frames
+        frames.append(frame[..., ::-1])
