@@ -1,4 +1,5 @@
-// Mean squared distance to the k nearest other points, for the start scales: exact search in a balanced k-d tree.
+// The k nearest points: of a set among itself (mean squared distances, for the start scales) and of one set for another.
+// Exact search in a balanced k-d tree.
 // A tree does not mind the far outliers that every sparse reconstruction has, as a uniform grid would.
 #include <algorithm>
 #include <cmath>
@@ -13,6 +14,9 @@ namespace splat {
 namespace {
 
 constexpr int kMaxNeighbours = 16, kLeaf = 12;
+constexpr uint32_t kNobody = 0xffffffffu;
+// Points per task.
+constexpr int64_t kChunk = 1024;
 
 // Points in an order where every node's are contiguous; the median splits the node's longest side.
 class Tree {
@@ -24,16 +28,44 @@ class Tree {
   }
 
   float mean_sq_dist(uint32_t self, int k) const {
-    float best[kMaxNeighbours];
-    std::fill(best, best + k, std::numeric_limits<float>::infinity());
-    search(0, self, k, best);
+    Found found(k);
+    search(0, points_ + 3 * int64_t(self), self, &found);
     float sum = 0;
-    int found = 0;
-    for (int i = 0; i < k && best[i] < std::numeric_limits<float>::infinity(); ++i) sum += best[i], ++found;
-    return found ? sum / float(found) : 0.0f;
+    int count = 0;
+    for (; count < k && found.index[count] != kNobody; ++count) sum += found.sq_dist[count];
+    return count ? sum / float(count) : 0.0f;
+  }
+
+  void nearest(const float* query, int k, int32_t* places, float* sq_distances) const {
+    Found found(k);
+    search(0, query, kNobody, &found);
+    for (int i = 0; i < k; ++i)
+      places[i] = found.index[i] == kNobody ? -1 : int32_t(found.index[i]), sq_distances[i] = found.sq_dist[i];
   }
 
  private:
+  // The nearest so far, in order; the earlier point where two are as near.
+  struct Found {
+    explicit Found(int k) : k(k) {
+      std::fill(sq_dist, sq_dist + k, std::numeric_limits<float>::infinity());
+      std::fill(index, index + k, kNobody);
+    }
+    void offer(float d, uint32_t point) {
+      if (!before(d, point, k - 1)) return;
+      int place = k - 1;
+      for (; place > 0 && before(d, point, place - 1); --place)
+        sq_dist[place] = sq_dist[place - 1], index[place] = index[place - 1];
+      sq_dist[place] = d, index[place] = point;
+    }
+    bool before(float d, uint32_t point, int place) const {
+      return d < sq_dist[place] || (d == sq_dist[place] && point < index[place]);
+    }
+    float worst() const { return sq_dist[k - 1]; }
+    int k;
+    float sq_dist[kMaxNeighbours];
+    uint32_t index[kMaxNeighbours];
+  };
+
   struct Node {
     float low[3], high[3];
     uint32_t begin, end, left, right;  // left = 0: a leaf
@@ -73,25 +105,21 @@ class Tree {
     return d;
   }
 
-  void search(uint32_t at, uint32_t self, int k, float* best) const {
+  void search(uint32_t at, const float* q, uint32_t self, Found* found) const {
     const Node& node = nodes_[at];
-    const float* q = points_ + 3 * int64_t(self);
     if (node.left == 0) {
       for (uint32_t i = node.begin; i < node.end; ++i) {
         if (order_[i] == self) continue;
         const float* p = points_ + 3 * int64_t(order_[i]);
-        const float x = p[0] - q[0], y = p[1] - q[1], z = p[2] - q[2], d = x * x + y * y + z * z;
-        if (!(d < best[k - 1])) continue;
-        int place = k - 1;
-        for (; place > 0 && best[place - 1] > d; --place) best[place] = best[place - 1];
-        best[place] = d;
+        const float x = p[0] - q[0], y = p[1] - q[1], z = p[2] - q[2];
+        found->offer(x * x + y * y + z * z, order_[i]);
       }
       return;
     }
     const float left = sq_dist_to(nodes_[node.left], q), right = sq_dist_to(nodes_[node.right], q);
     const bool left_first = left <= right;
-    if (std::min(left, right) < best[k - 1]) search(left_first ? node.left : node.right, self, k, best);
-    if (std::max(left, right) < best[k - 1]) search(left_first ? node.right : node.left, self, k, best);
+    if (std::min(left, right) <= found->worst()) search(left_first ? node.left : node.right, q, self, found);
+    if (std::max(left, right) <= found->worst()) search(left_first ? node.right : node.left, q, self, found);
   }
 
   const float* points_;
@@ -99,18 +127,38 @@ class Tree {
   std::vector<Node> nodes_;
 };
 
+bool sound(int64_t count, const float* points) {
+  if (count < 0 || count >= int64_t(1) << 31) return false;
+  for (int64_t i = 0; i < 3 * count; ++i)
+    if (!std::isfinite(points[i])) return false;
+  return true;
+}
+
+template <class F> void each(int64_t count, const F& f) {
+  parallel_for((count + kChunk - 1) / kChunk, [&](int64_t c) {
+    for (int64_t i = c * kChunk; i < count && i < (c + 1) * kChunk; ++i) f(i);
+  });
+}
+
 }  // namespace
 }  // namespace splat
 
 int32_t splat_cpu_knn(int64_t count, const float* points, int32_t k, float* out) {
-  if (k < 1 || k > splat::kMaxNeighbours || count < 0 || count >= int64_t(1) << 31) return SPLAT_BAD_ARGUMENT;
-  for (int64_t i = 0; i < 3 * count; ++i)
-    if (!std::isfinite(points[i])) return SPLAT_BAD_ARGUMENT;
+  if (k < 1 || k > splat::kMaxNeighbours || !splat::sound(count, points)) return SPLAT_BAD_ARGUMENT;
   if (count == 0) return SPLAT_OK;
   const splat::Tree tree(count, points);
-  constexpr int64_t chunk = 1024;
-  splat::parallel_for((count + chunk - 1) / chunk, [&](int64_t c) {
-    for (int64_t i = c * chunk; i < count && i < (c + 1) * chunk; ++i) out[i] = tree.mean_sq_dist(uint32_t(i), k);
+  splat::each(count, [&](int64_t i) { out[i] = tree.mean_sq_dist(uint32_t(i), k); });
+  return SPLAT_OK;
+}
+
+int32_t splat_cpu_neighbours(int64_t count, const float* points, int64_t query_count, const float* queries, int32_t k,
+                             int32_t* places, float* sq_distances) {
+  if (k < 1 || k > splat::kMaxNeighbours || count < 1 || !splat::sound(count, points) ||
+      !splat::sound(query_count, queries))
+    return SPLAT_BAD_ARGUMENT;
+  const splat::Tree tree(count, points);
+  splat::each(query_count, [&](int64_t i) {
+    tree.nearest(queries + 3 * i, k, places + k * i, sq_distances + k * i);
   });
   return SPLAT_OK;
 }

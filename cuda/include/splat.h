@@ -29,7 +29,8 @@ enum splat_constants {
   SPLAT_MAX_SHAPE = 24,       /* columns of such a table at most: 8 vertices */
   SPLAT_MAX_CHANNELS = 64,    /* extra channels one call can blend */
   SPLAT_MAX_WEIGHT_MAPS = 4,  /* pixel weight maps one call can sum over */
-  SPLAT_CAMERA_GRAD = 12      /* reals of a pose gradient: rows of [R|t] */
+  SPLAT_CAMERA_GRAD = 12,     /* reals of a pose gradient: rows of [R|t] */
+  SPLAT_SKIN_NODES = 4        /* nodes that carry a point */
 };
 
 enum splat_dtype { SPLAT_F32 = 0, SPLAT_F64 = 1 };
@@ -254,6 +255,58 @@ typedef struct {
  * where two are as near; sq_distances [count,2] of those (infinite where there is none). The same bits on any number
  * of threads. */
 SPLAT_API int32_t splat_cpu_nearest(const splat_nearest* task, int32_t* labels, float* sq_distances);
+
+/* The k nearest (1 to 16) of `count` points to each query, nearest first and the earlier where two are as near:
+ * places [query_count,k] (-1 where there are fewer), sq_distances [query_count,k] (infinite there). All finite. */
+SPLAT_API int32_t splat_cpu_neighbours(int64_t count, const float* points, int64_t query_count, const float* queries,
+                                       int32_t k, int32_t* places, float* sq_distances);
+
+/* A graph that is to keep its shape as far as what holds and pulls it allows (ARAP: Sorkine and Alexa 2007). */
+typedef struct {
+  const double* rest;         /* [nodes,3] places at rest */
+  const int32_t* begin;       /* [nodes+1] of each node's neighbours, from 0 */
+  const int32_t* neighbours;  /* every edge stands at both of its ends */
+  const double* weights;      /* as `neighbours`; the same at both ends, above 0 */
+  const uint8_t* held;        /* [nodes]: 1 = stays at its place and rotation as given */
+  const double *pulls, *arms, *targets; /* of free nodes: [nodes] weight (0 = none), [nodes,3] from the node at rest to
+                                         * the point of it that is pulled, [nodes,3] where that is to go */
+  double smooth;              /* weight of neighbours turning alike */
+  int32_t nodes, iterations;
+} splat_arap;
+
+/* Triangular factor L D L^T of the free nodes' matrix, in an order that keeps L small. */
+typedef struct {
+  int32_t* order;            /* [nodes] which node comes where */
+  int64_t* begin;            /* [nodes+1] of each column's entries */
+  int32_t* rows;             /* [entries] */
+  double *values, *diagonal; /* [entries], [nodes] */
+  int64_t entries;           /* room in rows and values */
+} splat_factor;
+
+/* Entries that the factor needs (negative: an error); depends on the graph and on what is held. */
+SPLAT_API int64_t splat_cpu_arap_entries(const splat_arap* task);
+/* SPLAT_BAD_ARGUMENT also where a part of the graph is neither held nor pulled. */
+SPLAT_API int32_t splat_cpu_arap_factor(const splat_arap* task, const splat_factor* factor);
+/* `iterations` times: every free node's rotation from its neighbours' places, then all places from the rotations.
+ * places [nodes,3] and rotations [nodes,3,3]: where to begin, then the result. Does not depend on threads. */
+SPLAT_API int32_t splat_cpu_arap(const splat_arap* task, const splat_factor* factor, double* places, double* rotations);
+
+/* Points carried along by the nodes they are bound to: each goes by m sum_k w_k ((A_k - 1) (x - g_k) + s_k). */
+typedef struct {
+  const float* points;              /* [count,3] x, at rest */
+  const int32_t* nodes;             /* [count,4] */
+  const float* weights;             /* [count,4] w, of sum 1 */
+  const float* softness;            /* [count] m: how much of the motion is theirs; 0 = stays, to the bit */
+  const float* weight_gradients;    /* [count,4,3] by x; NULL when no gradients are wanted */
+  const float* softness_gradients;  /* [count,3]; may be NULL likewise */
+  const float *rest, *shifts;       /* [node_count,3] g, and s: where a node went, less g */
+  const float *linear, *turns;      /* [node_count,3,3] A - 1, [node_count,4] its rotation (unit, wxyz) */
+  int64_t count, node_count;
+} splat_skin;
+
+/* means [count,3], turns [count,4] (unit) and gradients [count,3,3] of the new place by the old (NULL = not wanted). The
+ * same bits on any number of threads and any instruction set. */
+SPLAT_API int32_t splat_cpu_skin(const splat_skin* task, float* means, float* turns, float* gradients);
 
 /* --- the CUDA backend: libsplat_cuda, float32 only ---------------------------------------------------------------
  * The same operations on device pointers, in order on `stream` (a cudaStream_t; NULL = the default stream) of the

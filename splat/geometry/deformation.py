@@ -1,4 +1,4 @@
-"""What a deformation does near a point: its gradient [3,3] taken apart into rotation and stretch, and ellipsoids under it.
+"""What a deformation does near a point: its gradient [3,3] taken apart into rotation and stretch; ellipsoids under it.
 
 Everything rests on one-sided Jacobi rotations (Hestenes 1958): columns are turned against each other until they are
 orthogonal. That keeps the axes where nothing stretches them, finds small ones as precisely as large ones (Demmel and

@@ -1,7 +1,7 @@
 """Colour fields turned row by row: every splat by a rotation of its own (``sh.rotated_sh`` is for one rotation of all).
 
-A field turned by R has, in direction n, the value that it had in R^T n. A band has 2 l + 1 functions, so its values in as
-many fixed directions say all: they are looked up at R^T n, and the inverse of the fixed table turns them back into
+A field turned by R has, in direction n, the value that it had in R^T n. A band has 2 l + 1 functions, so its values in
+as many fixed directions say all: they are looked up at R^T n, and the inverse of the fixed table turns them back into
 coefficients. Written out term by term, so that the bits do not depend on the number of threads.
 """
 

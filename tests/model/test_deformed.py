@@ -34,7 +34,7 @@ def _gradients(count, seed=0, size=0.3):
 @EVERY
 def test_deformed_by_a_similarity_is_transformed(kind):
     model, moved = _model(kind), similarity(1.7)
-    scale, rotation, translation = split_similarity(moved)
+    scale, rotation, _ = split_similarity(moved)
     expected = model.primitive.transformed(model.rows, moved)
     gradients = (scale * rotation).expand(12, 3, 3)
     found = model.primitive.deformed(model.rows, expected["means"], gradients)
@@ -112,9 +112,8 @@ def test_gradients_taken_apart(size):
 
 
 def test_degenerate_gradients_become_something_sound():
-    flat, line, nothing = torch.diag(torch.tensor([1.0, 1, 0])), torch.diag(torch.tensor([3.0, 0, 0])), torch.zeros(3, 3)
-    mirrored = torch.diag(torch.tensor([1.0, -1, 1]))
-    rotations, limited = split_gradients(torch.stack([flat, line, nothing, mirrored]))
+    flat, line, nothing, mirrored = (1.0, 1, 0), (3.0, 0, 0), (0, 0, 0), (1.0, -1, 1)
+    rotations, limited = split_gradients(torch.diag_embed(torch.tensor([flat, line, nothing, mirrored])))
     assert torch.allclose(rotations @ rotations.transpose(1, 2), torch.eye(3).double().expand(4, 3, 3), atol=1e-12)
     assert (torch.linalg.det(rotations) > 0.99).all()
     assert torch.allclose(torch.linalg.det(limited), torch.tensor([0.5, 0.5, 0.125, 0.5]).double())

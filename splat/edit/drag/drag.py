@@ -3,54 +3,139 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import ceil, radians
 
 import torch
 from torch import Tensor
 
-from splat.edit.drag.rigid import rigid_motion
+from splat.edit.drag.arap import ArapMode
+from splat.edit.drag.fields import FieldMode
+from splat.edit.drag.graph import binding, graph_of
+from splat.edit.drag.lattice import lattice_spread
+from splat.edit.drag.motion import Mode, NodeMotion, angle_of, checked, part_of_the_way
+from splat.edit.drag.region import Region, region_of
+from splat.edit.drag.rigid import RigidMode
+from splat.edit.drag.smooth import smooth_weights
 from splat.edit.ops import Drag, Handle
 from splat.errors import UserError
-from splat.geometry.rotations import quat_from_matrix
 from splat.model.splat_model import SplatModel
+from splat.native.skin import NODES, Skin, skin
+
+_SOFT_FROM = 0.5
+"""In a band that bends by itself, what softens the motion begins here (over its width); elsewhere at 0."""
+_STEP_SPACINGS, _STEP_ANGLE, _MOST_STEPS = 4.0, radians(15), 24
+"""A drag that is replayed goes its way in steps of no more than this, each of which a few iterations can follow."""
+_EDGE = 0.6
+"""Rows with distances beyond this (in widths of the band) count as its end."""
 
 
 class DragSession:
-    """Interactive; holds copies of the rows that can move, so that the model may go on changing."""
+    """Interactive; holds copies of the rows that can move, so that the model may go on changing meanwhile. Works on the
+    CPU; values come back on the model's device."""
 
     rows: Tensor  # [R] int64: the selection and the band around it
+    spacing: float
+    """Of the nodes, world units."""
 
     def __init__(self, model: SplatModel, mask: Tensor, drag: Drag, *, frozen: Tensor | None = None) -> None:
-        """``mask [N]`` bool is the selection; rows of ``frozen [N]`` never move (locked ones)."""
-        keep = mask if frozen is None else mask & ~frozen
-        self.rows = keep.nonzero().squeeze(1)
-        if not len(self.rows):
-            raise UserError("a drag needs a selection: no splat is selected")
-        self._drag, self._primitive = drag, model.primitive
-        self._before = {name: table.detach()[self.rows] for name, table in model.rows.items()}
-        self.move(drag.handles)
+        """``mask [N]`` bool is the selection; rows of ``frozen [N]`` never move (locked ones).
+
+        Raises:
+            UserError: without selection or handles, or for numbers that do not fit, with where they stand.
+        """
+        checked(drag.handles, drag.anchors)
+        region = region_of(model, mask, band=drag.band, most_nodes=drag.nodes, frozen=frozen)
+        self._device, self._primitive, self._anchors = model.device, model.primitive, drag.anchors
+        self.rows, self.spacing = region.rows.to(self._device), region.spacing
+        self._before = {name: table.detach()[self.rows].cpu() for name, table in model.rows.items()}
+        if drag.mode not in _MODES:
+            raise UserError(f"drag mode '{drag.mode}' is not known; use one of {', '.join(_MODES)}")
+        self._skin, self._mode = _MODES[drag.mode](region, drag)
+        self._motion = self._mode.move(drag.handles)
 
     def move(self, handles: Sequence[Handle]) -> dict[str, Tensor]:
-        """Quick raw values of ``rows`` (places and orientations; sizes and colours as they were)."""
-        if not handles:
-            raise UserError("a drag needs at least one handle")
-        at, to = (torch.tensor([getattr(h, name) for h in (*handles, *self._drag.anchors)]) for name in ("at", "to"))
-        self._motion = rigid_motion(at, to)
-        turn = quat_from_matrix(self._motion[0])
-        return self._primitive.turned(self._before, self._means(), turn.expand(len(self.rows), 4))
+        """Quick raw values of ``rows`` (places and orientations; sizes and colours as they were) with the handles where
+        they are now. A handle is told from another by its place in the list; where they take hold may change."""
+        checked(handles, self._anchors)
+        self._motion = self._mode.move(handles)
+        means, turns, _ = skin(self._skin, *_tables(self._motion))
+        return self._out(self._primitive.turned(self._before, means, turns))
 
     def finish(self) -> dict[str, Tensor]:
-        """Full quality: covariances and colours turned with the deformation."""
-        gradients = self._motion[0].expand(len(self.rows), 3, 3)
-        return self._primitive.deformed(self._before, self._means(), gradients)
+        """Full quality for the handles of the last move: shapes deformed, colours turned with them."""
+        self._motion = self._mode.finish()
+        means, _, gradients = skin(self._skin, *_tables(self._motion), gradients=True)
+        return self._out(self._primitive.deformed(self._before, means, gradients))
 
-    def _means(self) -> Tensor:
-        rotation, translation = self._motion
-        return (self._before["means"].double() @ rotation.T + translation).float()
+    def _out(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: table.to(self._device) for name, table in values.items()}
 
 
 def drag_values(
     model: SplatModel, mask: Tensor, drag: Drag, *, frozen: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Rows [R] and their raw values after the drag; the same bits for the same arguments."""
-    session = DragSession(model, mask, drag, frozen=frozen)
+    """Rows [R] and their raw values [R,...] after the drag. The handles go their way in steps, so that a part can
+    follow a large turn; the same bits for the same arguments.
+
+    Raises:
+        UserError: without selection or handles, or for numbers that do not fit, with where they stand.
+    """
+    checked(drag.handles, drag.anchors)
+    resting = tuple(part_of_the_way(handle, 0.0) for handle in drag.handles)
+    session = DragSession(model, mask, replace(drag, handles=resting), frozen=frozen)
+    longest = max(sum((b - a) ** 2 for a, b in zip(h.at, h.to, strict=True)) ** 0.5 for h in drag.handles)
+    turn = max(angle_of(handle) for handle in drag.handles)
+    steps = min(_MOST_STEPS, max(1, ceil(longest / (_STEP_SPACINGS * session.spacing)), ceil(turn / _STEP_ANGLE)))
+    for step in range(1, steps + 1):
+        share = step / steps
+        session.move(drag.handles if step == steps else tuple(part_of_the_way(h, share) for h in drag.handles))
     return session.rows, session.finish()
+
+
+def _tables(motion: NodeMotion) -> tuple[Tensor, Tensor, Tensor]:
+    return motion.shifts, motion.linear, motion.turns
+
+
+def _arap(region: Region, drag: Drag) -> tuple[Skin, Mode]:
+    graph = graph_of(region.nodes, region.points, region.spacing)
+    softness = region.softness(_SOFT_FROM)
+    bound = _skin(region, region.nodes, binding(region.points, region.nodes, graph.rings), softness)
+    mode = ArapMode(
+        graph, bound, region.spacing, node_softness=region.of_nodes(softness[0]), anchors=drag.anchors,
+        smooth=drag.smooth_rotations,
+    )  # fmt: skip
+    return bound, mode
+
+
+def _rigid(region: Region, drag: Drag) -> tuple[Skin, Mode]:
+    center = region.points.double().cumsum(0)[-1:] / len(region.points)
+    count = len(region.points)
+    weights = torch.tensor([1.0, 0, 0, 0]).expand(count, NODES)
+    bound = torch.zeros(count, NODES, dtype=torch.int32), weights, torch.zeros(count, NODES, 3)
+    size = 10 * region.spacing
+    return _skin(region, center, bound, region.softness(0.0)), RigidMode(center[0], size, drag.anchors)
+
+
+def _field(region: Region, drag: Drag, spread) -> tuple[Skin, Mode]:
+    everywhere = torch.ones(len(region.nodes), len(region.nodes), dtype=torch.bool)
+    bound = binding(region.points, region.nodes, everywhere)
+    edge = region.nodes[region.of_nodes(region.distances) > _EDGE]
+    mode = FieldMode(region.nodes, edge, drag.anchors, spread)
+    return _skin(region, region.nodes, bound, region.anchored(region.softness(0.0), drag.anchors)), mode
+
+
+def _smooth(region: Region, drag: Drag) -> tuple[Skin, Mode]:
+    return _field(region, drag, smooth_weights)
+
+
+def _lattice(region: Region, drag: Drag) -> tuple[Skin, Mode]:
+    low, high = (region.nodes.amin(0).numpy(), region.nodes.amax(0).numpy())
+    return _field(region, drag, lattice_spread(low, high))
+
+
+_MODES = {"arap": _arap, "rigid": _rigid, "smooth": _smooth, "lattice": _lattice}
+
+
+def _skin(region: Region, nodes: Tensor, bound: tuple[Tensor, Tensor, Tensor], softness: tuple[Tensor, Tensor]) -> Skin:
+    return Skin(region.points, *bound, *softness, nodes).checked()

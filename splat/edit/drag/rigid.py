@@ -1,10 +1,15 @@
-"""The rigid motion that takes points nearest to their targets (Kabsch 1976, through one polar decomposition)."""
+"""Rigid drags: the motion that takes points nearest to their targets (Kabsch 1976, by one polar decomposition)."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from splat.edit.drag.motion import NodeMotion, angle_of, frame_points, turned_by
+from splat.edit.ops import Handle
 from splat.geometry.deformation import split_gradients
 
 _ALIKE = 1e-6
@@ -25,3 +30,23 @@ def rigid_motion(points: Tensor, targets: Tensor, weights: Tensor | None = None)
         return torch.eye(3, dtype=torch.float64), target - center
     rotation = split_gradients((spread / size + _ALIKE * torch.eye(3, dtype=torch.float64))[None])[0][0]
     return rotation, target - rotation @ center
+
+
+class RigidMode:
+    """Implements ``motion.Mode``: everything is one node, which goes where the handles and anchors take it together."""
+
+    def __init__(self, center: Tensor, size: float, anchors: Sequence[Handle]) -> None:
+        """``center [3]`` of what is dragged; ``size`` stands in for the radius of a handle that turns without one."""
+        self._center, self._size, self._anchors = center, size, anchors
+
+    def move(self, handles: Sequence[Handle]) -> NodeMotion:
+        turning = [replace(h, radius=self._size) if not h.radius and angle_of(h) else h for h in handles]
+        points, targets = frame_points(turning)
+        still, _ = frame_points(self._anchors, stay=True)
+        rotation, translation = rigid_motion(torch.cat([points, still]), torch.cat([targets, still]))
+        shift = turned_by(rotation, self._center[None]) + translation - self._center
+        self._motion = NodeMotion.of_rotations(shift, rotation[None])
+        return self._motion
+
+    def finish(self) -> NodeMotion:
+        return self._motion

@@ -1,0 +1,63 @@
+"""Lattice drags: a cage of 4 x 4 x 4 control points over the box of what is dragged, bent as little as handles allow
+(free-form deformation: Sederberg and Parry 1986)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from splat.edit.drag.fields import inverse
+
+_STRICT = 1e6
+"""Weight of a handle over that of bending."""
+_REST = 1e-6
+"""Weight of not moving at all, which settles what is left open."""
+_MARGIN = 0.02
+"""Room around the box, over its longest side."""
+
+
+def lattice_spread(low: np.ndarray, high: np.ndarray) -> Callable:
+    """The spread of a cage over the box from ``low [3]`` to ``high [3]`` (``fields.Spread``). Handles are met in the
+    sense of least squares: exactly, up to a part in 10^5, unless there are more than the cage can follow."""
+
+    def spread(points: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        margin = _MARGIN * (high - low).max() + 1e-12
+        origin, size = low - margin, high - low + 2 * margin
+        here, _ = _basis((points - origin) / size)
+        matrix = _STRICT * np.einsum("pc,pd->cd", here, here) + _bending() + _REST * np.eye(64)
+        controls = _STRICT * np.einsum("cd,pd->cp", inverse(matrix), here)  # control points by displacements
+        values, slopes = _basis((nodes - origin) / size)
+        return np.einsum("mc,cp->mp", values, controls), np.einsum("mca,cp->mpa", slopes / size, controls)
+
+    return spread
+
+
+def _basis(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [M,3] in units of the box -> [M,64], [M,64,3]
+    """Products of cubic Bernstein polynomials; beyond the box they go on along their tangents."""
+    inside = places.clip(0, 1)
+    t, s = inside, 1 - inside
+    polynomials = np.stack([s**3, 3 * t * s**2, 3 * t**2 * s, t**3], axis=2)  # [M,3,4]
+    slopes = np.stack([-3 * s**2, 3 * s**2 - 6 * t * s, 6 * t * s - 3 * t**2, 3 * t**2], axis=2)
+    polynomials = polynomials + slopes * (places - inside)[..., None]
+    values = np.einsum("mi,mj,mk->mijk", *polynomials.transpose(1, 0, 2)).reshape(len(places), 64)
+    parts = []
+    for axis in range(3):
+        factors = [slopes[:, a] if a == axis else polynomials[:, a] for a in range(3)]
+        parts.append(np.einsum("mi,mj,mk->mijk", *factors).reshape(len(places), 64))
+    return values, np.stack(parts, axis=2)
+
+
+def _bending() -> np.ndarray:  # [64,64]
+    """Sum of the squared second differences of the control points along every axis and across pairs of axes."""
+    second = np.array([[1.0, -2, 1, 0], [0, 1, -2, 1]])
+    first = np.array([[-1.0, 1, 0, 0], [0, -1, 1, 0], [0, 0, -1, 1]])
+    total = np.zeros((64, 64))
+    for axis in range(3):
+        factors = [second if a == axis else np.eye(4) for a in range(3)]
+        rows = np.einsum("ai,bj,ck->abcijk", *factors).reshape(-1, 64)
+        total += np.einsum("ri,rj->ij", rows, rows)
+        factors = [np.eye(4) if a == axis else first for a in range(3)]
+        rows = np.einsum("ai,bj,ck->abcijk", *factors).reshape(-1, 64)
+        total += 2 * np.einsum("ri,rj->ij", rows, rows)
+    return total
