@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import serving
-from controls import choose, press, tab, tick, type_into
+from hands import choose, press, tab, tick, type_into
 
 from splat.geometry.keyframe_json import path_to_text, read_path
 from splat.viewer.draw import draw
