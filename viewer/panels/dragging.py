@@ -47,14 +47,16 @@ def _start(page: Page, box: Toolbox) -> None:
 def _how(page: Page, box: Toolbox) -> None:
     gui, options, still = page.client.gui, box.options, Drag(())
     mode = gui.add_dropdown("Mode", tuple(MODES), hint="How the selection follows the handles")
-    radius = gui.add_slider(
-        "Handle size", 0.0, 1.0, 0.01, 0.0, hint="Of new handles, against the selection; 0: one point, which may turn"
-    )
-    turn = gui.add_checkbox("Turn the last handle", False, hint="Shows a gizmo at the handle that was placed last")
-    band = gui.add_slider("Soft band", 0.0, 10.0, 0.5, still.band, hint="Around the selection, in node spacings")
-    nodes = gui.add_slider("Nodes", 50, MOST_NODES, 50, still.nodes, hint="Most nodes of the graph")
-    alike = gui.add_slider("Turn alike", 0.0, 5.0, 0.1, still.smooth_rotations, hint="Neighbours turn alike")
-    live = gui.add_checkbox("Show while dragging", options.live)
+    radius = gui.add_slider("Handle size", min=0.0, max=1.0, step=0.01, initial_value=0.0,
+                            hint="Of new handles, against the selection; 0: one point, which may turn")  # fmt: skip
+    turn = gui.add_checkbox("Turn last", initial_value=False, hint="Shows a gizmo at the handle that was placed last")
+    band = gui.add_slider("Soft band", min=0.0, max=10.0, step=0.5, initial_value=still.band,
+                          hint="Around the selection, in node spacings")  # fmt: skip
+    nodes = gui.add_slider("Nodes", min=50, max=MOST_NODES, step=50, initial_value=still.nodes,
+                           hint="Most nodes of the graph")  # fmt: skip
+    alike = gui.add_slider("Turn alike", min=0.0, max=5.0, step=0.1, initial_value=still.smooth_rotations,
+                           hint="Neighbours turn alike")  # fmt: skip
+    live = gui.add_checkbox("Live", initial_value=options.live, hint="Show the selection while it is dragged")
 
     def resize(_: Any) -> None:
         center = box.center()

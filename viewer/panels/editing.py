@@ -83,9 +83,10 @@ def _toggling(box: Toolbox, name: str) -> Callable[[], Any]:
 
 def _numbers(page: Page, box: Toolbox) -> None:
     gui = page.client.gui
-    move = gui.add_vector3("Move", (0.0, 0.0, 0.0), step=0.01, hint="World units")
-    turn = gui.add_vector3("Turn °", (0.0, 0.0, 0.0), step=1.0, hint="About the world's x, then y, then z axis")
-    scale = gui.add_number("Scale", 1.0, min=0.001, step=0.01)
+    move = gui.add_vector3("Move", initial_value=(0.0, 0.0, 0.0), step=0.01, hint="World units")
+    turn = gui.add_vector3("Turn °", initial_value=(0.0, 0.0, 0.0), step=1.0,
+                           hint="About the world's x, then y, then z axis")  # fmt: skip
+    scale = gui.add_number("Scale", initial_value=1.0, min=0.001, step=0.01)
     apply = gui.add_button("Apply to the selection")
 
     def run(_: Any) -> None:

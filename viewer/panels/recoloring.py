@@ -23,9 +23,11 @@ STILL = Recolor()
 
 def build_colors(page: Page, box: Toolbox) -> None:
     gui = page.client.gui
-    tint = gui.add_rgb("Tint", (255, 255, 255), hint="Factors on red, green and blue; white changes nothing")
+    tint = gui.add_rgb(
+        "Tint", initial_value=(255, 255, 255), hint="Factors on red, green and blue; white changes nothing"
+    )
     sliders = {
-        name: gui.add_slider(word, low, high, 0.01, getattr(STILL, name), hint=hint)
+        name: gui.add_slider(word, min=low, max=high, step=0.01, initial_value=getattr(STILL, name), hint=hint)
         for name, word, low, high, hint in SLIDERS
     }
     apply = gui.add_button("Apply colours")

@@ -8,20 +8,26 @@ import numpy as np
 
 from splat.edit.ops import Invert, Select
 from splat.edit.shapes import Everything, Nothing
-from splat.viewer.page import LOOK_TOOL, Page
+from splat.viewer.page import Page
 from splat.viewer.tools.combine import COMBINES, MODIFIERS
 from splat.viewer.tools.options import BRUSH_STEP, LEAST_BRUSH_PX, MOST_BRUSH_PX
 from splat.viewer.tools.toolbox import TOOLS, Toolbox
 
-ROWS = (("rect", "lasso", "polygon", "brush"), ("click", "flood", "eyedropper"), ("sphere", "box"))
+ROWS = (
+    ("Draw", ("rect", "lasso", "polygon")),
+    ("", ("brush", "click")),
+    ("Colour", ("flood", "eyedropper")),
+    ("Solid", ("sphere", "box")),
+)
+"""Label and tools of each row of buttons."""
 KEYS = (
     ("rect", "R", None), ("lasso", "L", None), ("polygon", "P", None), ("brush", "B", None), ("click", "V", None),
     ("flood", "O", None), ("eyedropper", "E", "cmd/ctrl"),
 )  # fmt: skip
 REACHES = {"All behind": "centers", "Visible only": "visible"}
 STATUS_SECS = 0.2
-FRAME_MARGIN = 1.4
-"""Room around a framed selection."""
+FRAME_MARGIN, FRAMED = 1.5, 0.75
+"""Room around a framed selection, and the share of it that counts: what lies far behind would push it away."""
 
 
 def build(page: Page) -> None:
@@ -62,9 +68,9 @@ def hint_text(box: Toolbox) -> str:
 
 
 def _tool_buttons(page: Page, box: Toolbox) -> None:
-    names = {TOOLS[name].title: name for row in ROWS for name in row}
-    for number, row in enumerate(ROWS):
-        group = page.client.gui.add_button_group("Tool" if number == 0 else "", [TOOLS[name].title for name in row])
+    names = {TOOLS[name].title: name for _, row in ROWS for name in row}
+    for label, row in ROWS:
+        group = page.client.gui.add_button_group(label, [TOOLS[name].title for name in row])
         group.on_click(page.guarded(lambda event: box.toggle(names[event.target.value])))
 
 
@@ -83,10 +89,13 @@ def _combining(page: Page, box: Toolbox) -> None:
 
 def _sizes(page: Page, box: Toolbox) -> None:
     gui, options = page.client.gui, box.options
-    brush = gui.add_slider("Brush px", LEAST_BRUSH_PX, MOST_BRUSH_PX, 1.0, options.brush_px, hint="Radius; [ and ]")
-    tolerance = gui.add_slider("Tolerance", 0.0, 1.0, 0.01, options.tolerance, hint="Of colour, for flood and colour")
-    radius = gui.add_number("Radius", 0.0, min=0.0, visible=False, hint="Of the sphere, world units")
-    size = gui.add_vector3("Sides", (0.0, 0.0, 0.0), min=(0.0, 0.0, 0.0), visible=False, hint="Of the box, world units")
+    brush = gui.add_slider("Brush px", min=LEAST_BRUSH_PX, max=MOST_BRUSH_PX, step=1.0, initial_value=options.brush_px,
+                           hint="Radius; [ and ]")  # fmt: skip
+    tolerance = gui.add_slider("Tolerance", min=0.0, max=1.0, step=0.01, initial_value=options.tolerance,
+                               hint="Of colour, for flood and colour")  # fmt: skip
+    radius = gui.add_number("Radius", initial_value=0.0, min=0.0, visible=False, hint="Of the sphere, world units")
+    size = gui.add_vector3("Sides", initial_value=(0.0, 0.0, 0.0), min=(0.0, 0.0, 0.0), visible=False,
+                           hint="Of the box, world units")  # fmt: skip
     inside = gui.add_button("Select inside (Enter)", visible=False)
     brush.on_update(page.guarded(lambda _: box.set(brush_px=float(brush.value), show_brush=True)))
     tolerance.on_update(page.guarded(lambda _: box.set(tolerance=float(tolerance.value))))
@@ -127,7 +136,7 @@ def _whole(page: Page, box: Toolbox) -> None:
 def _shortcuts(page: Page, box: Toolbox) -> None:
     for name, key, modifier in KEYS:
         page.on_key(f"Tool: {TOOLS[name].title}", key, _toggling(box, name), modifier)
-    page.on_key("End the tool", "escape", lambda: page.set_tool(LOOK_TOOL))
+    page.on_key("End the tool", "escape", lambda: box.use(""))
     for modifier, combine in MODIFIERS.items():
         label = "Close or apply" if modifier is None else f"Close or apply: {combine}"
         page.on_key(label, "enter", _applying(box, modifier), modifier)
@@ -150,7 +159,7 @@ def frame(page: Page, box: Toolbox) -> None:
         page.notify("Nothing is selected.")
         return
     means = page.desk.snapshot.model.rows["means"][box.selected()].numpy(force=True)
-    radius = float(np.quantile(np.linalg.norm(means - center, axis=1), 0.95))
+    radius = float(np.quantile(np.linalg.norm(means - center, axis=1), FRAMED))
     camera = page.camera()
     slope = min(camera.width / camera.focal_px[0], camera.height / camera.focal_px[1]) / 2
     least = 0.1 / page.desk.space.scale

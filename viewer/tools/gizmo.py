@@ -14,13 +14,12 @@ from splat.edit.shapes import Point2
 from splat.geometry.camera import Camera
 from splat.live.snapshot import Snapshot
 from splat.viewer.tools.matrices import about, between, frozen, is_identity
-from splat.viewer.tools.overlay import LIGHT
 from splat.viewer.tools.screen import at_depth, in_view_plane, pixel, project
 from splat.viewer.tools.solids import GIZMO_PX
 from splat.viewer.tools.tool import Tool
 
 NODE = "/splat/tools/gizmo"
-KNOB_PX = 8.0
+KNOB_PX, KNOB_COLOR = 8.0, (60, 210, 255)
 LEAST_SCALE, MOST_SCALE = 0.01, 100.0
 FOLLOW_SHARE = 0.01
 """Of the distance to the camera: how far the middle may be from the pivot."""
@@ -167,13 +166,13 @@ class ScaleTool(_GizmoTool):
         self._knob = at_depth(camera, center + np.array([GIZMO_PX, 0]), float(depth))  # world
         world_per_px = float(depth) / camera.focal_px[0]
         knob = page.client.scene.add_icosphere(
-            f"{NODE}_knob", radius=float(KNOB_PX * world_per_px * page.desk.space.scale), color=LIGHT,
+            f"{NODE}_knob", radius=float(KNOB_PX * world_per_px * page.desk.space.scale), color=KNOB_COLOR,
             position=page.desk.space.page(self._knob),
             cast_shadow=False, receive_shadow=False,
         )  # fmt: skip
         knob.on_drag("left")(self._dragged)
         arm = page.client.scene.add_line_segments(
-            f"{NODE}_arm", self._arm(pivot, self._knob), LIGHT, thickness=3.0, thickness_units="screen"
+            f"{NODE}_arm", self._arm(pivot, self._knob), KNOB_COLOR, thickness=3.0, thickness_units="screen"
         )
         return [knob, arm]
 

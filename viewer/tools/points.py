@@ -27,7 +27,7 @@ class FloodTool(Tool):
 
 
 class EyedropperTool(Tool):
-    name, title = "eyedropper", "Colour"
+    name, title = "eyedropper", "Like it"
     hint = "Click: every splat of a base colour like that of the splat under the pointer. Shift adds, Ctrl takes away."
     catches_clicks = True
 

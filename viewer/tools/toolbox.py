@@ -16,7 +16,6 @@ from splat.edit.ops import Op, Select
 from splat.edit.shapes import Shape, ViewSpec
 from splat.geometry.camera import Camera
 from splat.model.labels import HIDDEN, SELECTED
-from splat.viewer.page import LOOK_TOOL
 from splat.viewer.tools import gizmo, handles, marquee, points, solids
 from splat.viewer.tools.combine import combined
 from splat.viewer.tools.options import Options
@@ -55,18 +54,26 @@ class Toolbox:
         self.plane = ToolPlane(self)
         self._made: dict[str, Tool] = {}
         self._listeners: list[Callable[[], None]] = []
+        self.name = ""
+        """Of the tool that was asked for last."""
         self.tool: Tool | None = None
+        """The one at work."""
         self.clicked_pivot: np.ndarray | None = None  # [3] world
         """What gizmos turn and scale about; None = the middle of the selection."""
         self.tab: Any = None
         """Where the panels of tools stand."""
         page.add_close(self._close)
-        page.on_tool(lambda name: self.runner.do(lambda: self._use(name)))
         self._unsubscribe = page.desk.on_snapshot(lambda *_: self.runner.newest("changed", self._changed))
+
+    def use(self, name: str) -> None:
+        """Make a tool active; "" = none, the mouse moves the camera. A name that is not in ``TOOLS`` is that of another
+        panel, which catches its clicks itself."""
+        self.name = name
+        self.runner.do(lambda: self._use(name))
 
     def toggle(self, name: str) -> None:
         """Make a tool active; the active one gives the mouse back to the camera."""
-        self.page.set_tool(LOOK_TOOL if self.page.tool == name else name)
+        self.use("" if self.name == name else name)
 
     def set(self, **options: Any) -> None:
         """Change options; the active tool follows."""

@@ -52,8 +52,8 @@ class ToolPlane:
             faces = [(0, 1, 3), (0, 3, 2), (4, 6, 7), (4, 7, 5), (0, 4, 5), (0, 5, 1), (2, 3, 7), (2, 7, 6), (0, 2, 6),
                      (0, 6, 4), (1, 5, 7), (1, 7, 3)]  # fmt: skip
             self._node = self.scene.add_mesh_simple(
-                NAME, corners, np.array(faces), opacity=0.0, side="double", cast_shadow=False, receive_shadow=False,
-                position=self._center,
+                NAME, corners, np.array(faces), opacity=0.0, side="double", wireframe=True,  # lines are quick to draw
+                cast_shadow=False, receive_shadow=False, position=self._center,
             )  # fmt: skip
             for modifier in MODIFIERS:
                 self._node.on_drag("left", modifier=modifier)(self._stroke)
