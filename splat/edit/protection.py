@@ -63,6 +63,24 @@ def weight_seen(inputs: RenderInputs, rows: Tensor, camera: Camera, rasterizer: 
     return rasterizer.render(painted, batch, options).color[0, ..., 0]
 
 
+@torch.no_grad()
+def weights_in(
+    inputs: RenderInputs, kept: Tensor | None, camera: Camera, rasterizer: Rasterizer, filter2d: str
+) -> tuple[Tensor, Tensor]:
+    """Of every splat the sum [N] of its blend weights over a view at the size of its mask, and over the pixels where
+    ``kept [h,w] bool`` is false (None = nowhere). Zero where the rasterizer does not measure that."""
+    small = camera.resized(*mask_size(camera))
+    device = inputs.means.device
+    weights, stats = None, frozenset({"blend_sum"})
+    if kept is not None:
+        weights, stats = (~kept).to(device, inputs.means.dtype)[None, None].contiguous(), stats | {"weighted_blend"}
+    options = RenderOptions(sh_degree=0, filter2d=filter2d, stats=stats, pixel_weights=weights)
+    if rasterizer.supports(inputs, options, device) is not None:
+        return torch.zeros_like(inputs.means[:, 0]), torch.zeros_like(inputs.means[:, 0])
+    found = rasterizer.render(inputs, CameraBatch.of(small, device=device), options).stats
+    return found.blend_sum[0], torch.zeros_like(found.blend_sum[0]) if kept is None else found.weighted_blend[0, 0]
+
+
 def contradicted(weights: Iterable[Tensor]) -> Tensor | None:
     """Pixels [h,w] bool where any of ``weights [h,w]`` counts, with a margin; None where there are none."""
     most = torch.stack(list(weights)).amax(0)

@@ -55,12 +55,13 @@ class Checkpoint:
     learnable: frozenset[str] = frozenset()
     """Which of ``compress`` require gradients."""
     labels: dict[str, Tensor] = field(default_factory=dict)
-    """None in files of version 1, nor the three below."""
+    """None in files of version 1, nor any of those below."""
     label_scalars: dict[str, Any] = field(default_factory=dict)
     protection: dict[str, Tensor] = field(default_factory=dict)
     """As ``Protection.tensors`` names them."""
     changes: dict[str, Any] = field(default_factory=dict)
     edits_done: int = 0
+    resting: Tensor | None = None  # [N] uint8
 
     @property
     def count(self) -> int:
@@ -80,6 +81,8 @@ def write_checkpoint(run_dir: Path, state: TrainState, config_toml: str) -> Path
     tensors = {f"{group}.{name}": table for group, tables in groups.items() for name, table in tables.items()}
     if state.model.filter3d is not None:
         tensors["filter3d"] = state.model.filter3d
+    if state.resting is not None:
+        tensors["resting"] = state.resting.to(torch.uint8)
     header = {
         "format": FORMAT, "version": VERSION, "step": state.step, "views_taken": state.views_taken,
         "views_pending": state.views_pending, "elapsed_secs": state.elapsed_secs, "config": config_toml,
@@ -107,7 +110,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     names = ("rows", "adam", "tables", "grads", "compress", "compress_grads", "labels", "protection")
     groups: dict[str, dict[str, Tensor]] = {name: {} for name in names}
-    filter3d = tensors.pop("filter3d", None)
+    filter3d, resting = tensors.pop("filter3d", None), tensors.pop("resting", None)
     for name, table in tensors.items():
         group, _, rest = name.partition(".")
         if group not in groups:
@@ -121,7 +124,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         header["scalars"], header.get("view_mse"), groups["compress"], groups["compress_grads"],
         header.get("compress_scalars", {}), frozenset(header.get("learnable", ())), groups["labels"],
         header.get("labels", {}), groups["protection"], header.get("changes", {}),
-        header.get("edits_done", 0),
+        header.get("edits_done", 0), resting,
     )  # fmt: skip
 
 
@@ -146,6 +149,7 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
         state.labels = Labels.of(labels, checkpoint.label_scalars)
     else:
         state.labels = Labels.start(state.model.count, device)
+    state.resting = None if checkpoint.resting is None else checkpoint.resting.to(device) > 0
     state.compress.held = state.held
     state.protection = Protection.of_tensors(checkpoint.protection, device)
     state.changes, state.edits_done = dict(checkpoint.changes), checkpoint.edits_done

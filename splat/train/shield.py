@@ -10,7 +10,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from splat.edit.protection import Protection, Shield, Tombstones, changed_rows, contradicted, packed_mask, weight_seen
+from splat.edit.protection import (
+    Protection,
+    Shield,
+    Tombstones,
+    changed_rows,
+    contradicted,
+    mask_size,
+    packed_mask,
+    weight_seen,
+    weights_in,
+)
 from splat.geometry.camera import Camera
 from splat.model.render_inputs import RenderInputs
 from splat.model.row_edit import RowEdit
@@ -21,6 +31,8 @@ from splat.train.memory import free_caches, ran_out
 from splat.train.state import TrainState
 
 CACHE_BYTES = 256 * 2**20
+LEAST_HEARD = 0.1
+"""Of what a splat shows in all training views: with less in pixels that count, no photograph speaks for it."""
 BEAT_SECS = 0.05
 """Between two events while views are looked at."""
 
@@ -99,6 +111,8 @@ class EditShield:
         """``drawn`` gives what training draws of the rows as they are."""
         self._state, self._cameras, self._rasterizer, self._drawn = state, cameras, rasterizer, drawn
         self._waiting: list[Before] = []
+        self._changed = False
+        """Since it was last seen which rows rest."""
 
     def before(self, number: int, edit: RowEdit) -> Before:
         """What to remember of the rows before ``edit`` is applied."""
@@ -116,22 +130,25 @@ class EditShield:
     def end(self, number: int) -> None:
         """The edit was undone."""
         self._state.protection = self._state.protection.without(number)
+        self._changed = True
 
     def looks(self) -> Iterator[Event]:
         """Look at all training views for what the edits just applied changed in them, and protect that."""
         state = self._state
-        while self._waiting:
-            before = self._waiting.pop(0)
-            try:
-                yield from self._look(before)
-            except (MemoryError, RuntimeError) as error:
-                if not ran_out(error):
-                    raise
-                free_caches(state.model.device)
-                yield Warned(state, "out of memory: the photographs may pull the last edit back")
+        try:
+            while self._waiting:
+                yield from self._look(self._waiting.pop(0))
+            if self._changed:
+                yield from self._find_resting()
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            free_caches(state.model.device)
+            yield Warned(state, "out of memory: the photographs may pull the last edit back")
 
     def _look(self, before: Before) -> Iterator[Event]:
         state, told, masks = self._state, time.monotonic(), {}
+        self._changed = True
         with torch.no_grad():
             after = self._drawn()
         drawings = [(inputs, rows) for inputs, rows in ((before.inputs, before.old), (after, before.new))
@@ -146,6 +163,24 @@ class EditShield:
         left = state.model.rows["means"].detach()
         stones = Tombstones.of(before.gone, left, state.labels.next_id)
         state.protection = state.protection.with_shield(before.number, Shield(masks, stones))
+
+    def _find_resting(self) -> Iterator[Event]:
+        """Which rows show in training views, but hardly where those count."""
+        state, told = self._state, time.monotonic()
+        self._changed, state.resting = False, None
+        shown = unheard = torch.zeros(state.model.count, device=state.model.device)
+        if state.protection:
+            with torch.no_grad():
+                inputs = self._drawn()
+            for view, camera in enumerate(self._cameras):
+                kept = state.protection.kept(view, camera, *mask_size(camera))
+                seen, inside = weights_in(inputs, kept, camera, self._rasterizer, state.model.filter2d)
+                shown, unheard = shown + seen, unheard + inside
+                if time.monotonic() - told > BEAT_SECS:
+                    yield Shielding(state)
+                    told = time.monotonic()
+            resting = (shown > 0) & (shown - unheard < LEAST_HEARD * shown)
+            state.resting = resting if bool(resting.any()) else None
 
     def burial(self) -> RowEdit | None:
         """The edit that removes what came to lie where an edit allows nothing; None when there is none."""

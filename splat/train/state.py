@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +46,10 @@ class TrainState:
     """Operations of the edit log that these rows show; whoever edits counts them."""
     version: int = 0
     """Rises with every step and every edit of this process."""
-    _held: tuple[Labels, Tensor | None] | None = field(default=None, repr=False)
+    resting: Tensor | None = None  # [N] bool
+    """Rows that training views show but where they contradict an edit: no photograph speaks for them, and what pulls at
+    all rows alike would wear them away."""
+    _held: tuple[Labels, Tensor | None, Tensor | None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.labels is None:
@@ -53,12 +57,14 @@ class TrainState:
 
     @property
     def held(self) -> Tensor | None:  # [N] bool
-        """Rows edited by hand, which training leaves as they are; None when there are none."""
-        if self._held is None or self._held[0] is not self.labels:
+        """Rows that training leaves as they are: edited by hand, or resting. None when there are none."""
+        known = self._held
+        if known is None or known[0] is not self.labels or known[1] is not self.resting:
             rows = self.labels.having(HELD)
-            self._held = self.labels, rows if bool(rows.any()) else None  # asked once per edit: on a GPU it waits
-            self.compress.held = self._held[1]
-        return self._held[1]
+            rows = rows if self.resting is None else rows | self.resting
+            self._held = known = self.labels, self.resting, rows if bool(rows.any()) else None  # waits for a GPU: once
+            self.compress.held = known[2]
+        return known[2]
 
     def learnables(self) -> list[Tensor]:
         """Every table that a backward pass may leave a gradient in."""
@@ -82,6 +88,7 @@ class TrainState:
         moments = _restored(edit, moments, "compress.moments.")
         grads = _edited_grads(edit, self.model.rows, "grads.")
         own_grads = _edited_grads(edit, self.compress.rows, "compress.grads.")
+        resting = None if self.resting is None else edit.apply_to(self.resting)
         self.model.apply(edit)
         if self.model.filter3d is not None:
             self.model.filter3d = edit.restored(self.model.filter3d, "filter3d")
@@ -91,10 +98,22 @@ class TrainState:
         for own, waiting in ((self.model.rows, grads), (self.compress.rows, own_grads)):
             for name, grad in waiting.items():
                 own[name].grad = grad
-        self.labels = labels
+        self.labels, self.resting = labels, resting
         self.version += 1
         if self.held is not None and "labels.flags" in edit.tables:
             self._calm()
+
+    @contextmanager
+    def rest(self) -> Iterator[None]:
+        """What happens inside leaves resting rows as they are, moments included."""
+        if self.resting is None:
+            yield
+            return
+        rows = self.resting.nonzero().squeeze(1)
+        before = {name: table[rows].clone() for name, table in self._stepped().items()}
+        yield
+        for name, table in self._stepped().items():
+            table[rows] = before.get(name, 0)  # moments may have begun meanwhile
 
     def still(self) -> None:
         """Held rows feel no gradient."""
@@ -104,28 +123,35 @@ class TrainState:
                     table.grad[self.held] = 0
 
     def _calm(self) -> None:
-        """Held rows rest: what is zero stays zero, and steps of size zero are taken."""
-        own = self.compress.rows
-        tables = [table for name in self.adam.names for table in self.adam.moments(name)]
-        tables += [table for name, table in self.compress.moments.items() if name.partition(".")[2] in own]
-        for table in tables:
-            table[self.held] = 0
+        """Rows edited by hand start afresh if they are ever let go; without moments they take steps of size zero."""
+        edited = self.labels.having(HELD)
+        for table in self._moments().values():
+            table[edited] = 0
         self.still()
 
     def _is_per_row(self, table: Tensor) -> bool:
         return any(table is own for own in (*self.model.rows.values(), *self.compress.rows.values()))
 
-    def _tables(self) -> dict[str, Tensor]:
-        """Every table with a row per splat but the raw fields, by qualified name."""
+    def _moments(self) -> dict[str, Tensor]:
+        own = self.compress.rows
         adam = {f"adam.{part}.{name}": table for name in self.adam.names
                 for part, table in zip(("first", "second"), self.adam.moments(name), strict=True)}  # fmt: skip
+        return adam | {f"compress.moments.{name}": table for name, table in self.compress.moments.items()
+                       if name.partition(".")[2] in own}  # fmt: skip
+
+    def _stepped(self) -> dict[str, Tensor]:
+        """What an optimizer step changes."""
+        rows = {f"rows.{name}": table.detach() for name, table in self.model.rows.items()}
+        own = {f"compress.rows.{name}": table.detach() for name, table in self.compress.rows.items()}
+        return rows | own | self._moments()
+
+    def _tables(self) -> dict[str, Tensor]:
+        """Every table with a row per splat but the raw fields, by qualified name."""
         own = self.compress.rows
-        moments = {f"compress.moments.{name}": table for name, table in self.compress.moments.items()
-                   if name.partition(".")[2] in own}  # fmt: skip
         tables = {
-            **{f"labels.{name}": table for name, table in self.labels.tensors().items()}, **adam,
+            **{f"labels.{name}": table for name, table in self.labels.tensors().items()}, **self._moments(),
             **{f"densify.{name}": table for name, table in self.densify.tables.items()},
-            **{f"compress.rows.{name}": table.detach() for name, table in own.items()}, **moments,
+            **{f"compress.rows.{name}": table.detach() for name, table in own.items()},
             **{f"grads.{name}": table.grad for name, table in self.model.rows.items() if table.grad is not None},
             **{f"compress.grads.{name}": table.grad for name, table in own.items() if table.grad is not None},
         }  # fmt: skip

@@ -281,8 +281,9 @@ class Trainer:
         if regularizer is not None:
             regularizer.backward()
         state.still()
-        state.adam.step(model, rates)
-        self._compressor.update(state.compress, step)
+        with state.rest():
+            state.adam.step(model, rates)
+            self._compressor.update(state.compress, step)
         generator = keyed_generator(self.settings.seed, "perturb", step, model.device)
         noise = self._densifier.perturb(
             state.densify, step, model, lr_means=rates.get("means", 0.0), generator=generator

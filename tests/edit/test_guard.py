@@ -89,8 +89,11 @@ def test_where_the_number_counts_the_least_worth_go_instead():
 
 def test_edits_of_which_nothing_is_left_are_passed_over():
     everyone = torch.arange(2)
-    edits = [RowEdit.overwrite(2, {"x": (everyone, everyone + 1.0)}, reason="reset"),
-             RowEdit.keep(torch.tensor([True, False])), RowEdit.append(2, torch.tensor([1]), {}, reason="clone")]  # fmt: skip
+    edits = [
+        RowEdit.overwrite(2, {"x": (everyone, everyone + 1.0)}, reason="reset"),
+        RowEdit.keep(torch.tensor([True, False])),
+        RowEdit.append(2, torch.tensor([1]), {}, reason="clone"),
+    ]
     assert list(left_alone(edits, held=lambda: held_of(2, 0, 1))) == []
     assert list(left_alone(edits, held=lambda: None)) == edits
     assert does_nothing(RowEdit.reorder(everyone)) and not does_nothing(edits[0])

@@ -72,7 +72,8 @@ def test_pixels_are_contradicted_where_splats_weigh_something_and_around():
     assert rows == [10 - MARGIN_PX, 15 - MARGIN_PX] and columns == [10 + MARGIN_PX, 15 + MARGIN_PX]
 
 
-def shield_of(camera, left, top, right, bottom, stones=None):
+def shield_of(camera, box, stones=None):
+    left, top, right, bottom = box
     across, down = mask_size(camera)
     mask = torch.zeros(down, across, dtype=torch.bool)
     mask[top:bottom, left:right] = True
@@ -81,7 +82,7 @@ def shield_of(camera, left, top, right, bottom, stones=None):
 
 def test_masks_hold_at_any_size_and_lose_no_contradicted_pixel():
     assert mask_size(BIG) == (256, 128)
-    protection = Protection().with_shield(1, shield_of(BIG, 64, 32, 129, 64))
+    protection = Protection().with_shield(1, shield_of(BIG, (64, 32, 129, 64)))
     full = protection.kept(3, BIG, 1024, 512)
     assert full.shape == (512, 1024) and not full[128:256, 256:516].any() and int((~full).sum()) == 128 * 260
     small = protection.kept(3, BIG, 64, 32)
@@ -90,7 +91,7 @@ def test_masks_hold_at_any_size_and_lose_no_contradicted_pixel():
 
 
 def test_edits_add_up_and_end_one_by_one():
-    both = Protection().with_shield(4, shield_of(BIG, 0, 0, 10, 10)).with_shield(7, shield_of(BIG, 5, 5, 20, 20))
+    both = Protection().with_shield(4, shield_of(BIG, (0, 0, 10, 10))).with_shield(7, shield_of(BIG, (5, 5, 20, 20)))
     assert int((~both.kept(3, BIG, 256, 128)).sum()) == 100 + 225 - 25
     assert int((~both.without(4).kept(3, BIG, 256, 128)).sum()) == 225
     assert not both.without(4).without(7) and both.without(9).shields.keys() == {4, 7}
@@ -127,7 +128,7 @@ def test_one_splat_or_a_flat_set_has_tombstones_too():
 
 def test_a_checkpoint_gives_back_the_same_protection():
     stones = Tombstones.of(cube(50), torch.zeros(1, 3), since=7)
-    protection = Protection({2: shield_of(BIG, 1, 2, 30, 40, stones), 11: Shield({})})
+    protection = Protection({2: shield_of(BIG, (1, 2, 30, 40), stones), 11: Shield({})})
     again = Protection.of_tensors(protection.tensors())
     assert again.shields.keys() == {2, 11}
     assert all(np.array_equal(again.shields[2].masks[view], mask) for view, mask in protection.shields[2].masks.items())
