@@ -77,7 +77,7 @@ def _core(model: SplatModel) -> tuple[np.ndarray, float]:
     if not len(means):
         return np.zeros(3), 1.0
     low, high = np.percentile(means, CORE_PERCENT, axis=0)
-    return (low + high) / 2, float(np.linalg.norm(high - low) / 2)
+    return (low + high) / 2, float(np.linalg.norm(high - low) / 2) or 1.0
 
 
 def _up_of(header: Mapping[str, Any]) -> np.ndarray:  # [3]

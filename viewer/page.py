@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 import viser
 from torch import Tensor
 
 from splat.errors import UserError
 from splat.geometry.camera import Camera
+from splat.geometry.rotations import quat_from_matrix
 from splat.live.snapshot import Snapshot
 from splat.viewer.desk import Desk
 from splat.viewer.look import Look
@@ -276,13 +278,5 @@ def error_text(error: BaseException) -> str:
 
 
 def quaternion_of(rotation: np.ndarray) -> np.ndarray:  # [3,3] -> [4] wxyz
-    """Unit quaternion of a rotation: the eigenvector of the largest eigenvalue of its symmetric 4x4 form."""
-    r = np.asarray(rotation, np.float64)
-    form = np.array([
-        [r[0, 0] + r[1, 1] + r[2, 2], 0, 0, 0],
-        [r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], 0, 0],
-        [r[0, 2] - r[2, 0], r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], 0],
-        [r[1, 0] - r[0, 1], r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1]],
-    ])  # fmt: skip
-    wxyz = np.linalg.eigh(form, UPLO="L")[1][:, -1]
-    return wxyz if wxyz[0] >= 0 else -wxyz
+    """As viser wants it."""
+    return quat_from_matrix(torch.as_tensor(np.asarray(rotation, np.float64))).numpy()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from splat.geometry.camera import Camera
+from splat.live.snapshot import Snapshot
 from splat.viewer.draw import Drawn, draw
 from splat.viewer.look import Look
 from splat.viewer.pace import Pace, Plan
@@ -66,7 +67,8 @@ class Worker:
         self._count = 0
         self._plan: Plan | None = None
         self.last: DrawnFrame | None = None
-        self._unsubscribe = self._desk.on_snapshot(lambda _: self._tell(self._pace.arrived))
+        self._shown_version: int | None = None
+        self._unsubscribe = self._desk.on_snapshot(self._arrived)
         self._thread = threading.Thread(target=self._run, name="splat-viewer-draw", daemon=True)
 
     def start(self) -> None:
@@ -90,6 +92,11 @@ class Worker:
     def join(self, secs: float) -> None:
         if self._thread.is_alive():
             self._thread.join(secs)
+
+    def _arrived(self, snapshot: Snapshot) -> None:
+        """A newer model, or the same again for another page."""
+        if snapshot.version != self._shown_version:
+            self._tell(self._pace.arrived)
 
     def _tell(self, what: Callable[[], None]) -> None:
         with self._changed:
@@ -143,7 +150,7 @@ class Worker:
     def _show(self, plan: Plan) -> None:
         page, snapshot, start = self._page, self._desk.snapshot, time.perf_counter()
         assert snapshot is not None  # ``_next`` gives no plan before there is one
-        look, full = page.look, page.camera()
+        look, full, self._shown_version = page.look, page.camera(), snapshot.version
         camera = full.resized(max(round(full.width * plan.scale), 1), max(round(full.height * plan.scale), 1))
         drawn = draw(
             snapshot, camera, look, rasterizer=self._desk.rasterizer, want_depth=page.wants_depth,

@@ -93,7 +93,9 @@ class TrainingViewer:
         parts, options = self._parts, self._options
         # Its own: what a rasterizer remembers of its calls is the training's affair.
         _, rasterizer = choose_device(parts.config.render, lambda _: None)
-        session = EditSession(rasterizer=rasterizer, log=self._run_dir / EDIT_LOG)
+        log = self._run_dir / EDIT_LOG
+        cut_log(log, parts.state.edits_done)
+        session = EditSession(rasterizer=rasterizer, log=log)
         viewer = Viewer(
             self._link, scene=parts.scene, rasterizer=rasterizer, device=parts.device, session=session,
             run_dir=self._run_dir, host=options.host, port=options.port, token=options.token(), share=options.share,
@@ -110,6 +112,15 @@ class TrainingViewer:
             viewer.close()
         else:
             tell_address(viewer, self._say)
+
+
+def cut_log(log: Path, done: int) -> None:
+    """Keep the first ``done`` operations: a run that goes on from a checkpoint has forgotten the later ones."""
+    from splat.edit.json_ops import read_log, write_log
+
+    ops = read_log(log) if log.exists() else []
+    if len(ops) > done:
+        write_log(log, ops[:done])
 
 
 def until_signal() -> int:

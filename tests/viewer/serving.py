@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "io"))
 TOKEN = "a-token-of-this-test"
 SIZE = (800, 450)
 """Of the browser's window, px: small enough for software WebGL, wide enough to act left of the controls."""
-PATIENCE_SECS = 15.0
+PATIENCE_SECS = 30.0
 
 
 @dataclass(eq=False)

@@ -1,0 +1,142 @@
+"""An opened file answers as a training does; the desk brings its snapshots and replies to the pages."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import serving
+import torch
+
+from splat.edit.ops import Delete, Select
+from splat.edit.shapes import Everything, Sphere
+from splat.errors import UserError
+from splat.live.commands import Edit, Pause, Save
+from splat.model.row_edit import RowEdit
+from splat.render.registry import choose
+from splat.scene.types import SceneError
+from splat.viewer.desk import Desk
+from splat.viewer.standing import StandingHost
+from splat.viewer.ticker import Ticker
+
+
+@pytest.fixture
+def host() -> Iterator[StandingHost]:
+    with StandingHost(serving.ball(50)) as found:
+        yield found
+
+
+@pytest.fixture
+def desk(host: StandingHost) -> Iterator[Desk]:
+    rasterizer = choose("cpu")
+    made = Desk(host.link, rasterizer=rasterizer, session=serving.new_session(rasterizer), standing=True)
+    yield made
+    made.close()
+    assert not made._thread.is_alive()
+
+
+def newest(desk: Desk, count: int):
+    desk.refresh()
+    return serving.wait_for(
+        lambda: desk.snapshot if desk.snapshot is not None and desk.snapshot.model.count == count else None
+    )
+
+
+def test_an_edit_is_applied_and_seen_and_leaves_old_snapshots_alone(host, desk) -> None:
+    before = newest(desk, 50)
+    mask = torch.arange(50) < 20
+    reply = desk.command(Edit(lambda rows: RowEdit.keep(mask, "delete")))
+    assert reply.result(5) == 0
+    after = newest(desk, 20)
+    assert after.version > before.version and before.model.count == 50
+    assert torch.equal(after.labels.ids, torch.arange(20)) and host.link.news.status.splats == 20
+
+
+def test_a_refused_command_answers_and_the_host_goes_on(host, desk) -> None:
+    def broken(rows) -> RowEdit:
+        raise ValueError("not like this")
+
+    with pytest.raises(ValueError, match="not like this"):
+        desk.command(Edit(broken)).result(5)
+    with pytest.raises(UserError, match="nothing trains here"):
+        desk.command(Save()).result(5)
+    assert desk.command(Pause()).result(5) == 0
+    assert newest(desk, 50).version == host.snapshot().version
+
+
+def test_operations_go_to_the_session_and_come_back(desk) -> None:
+    desk.submit(Select(Sphere((0.0, 0.0, 0.0), 0.8))).result(5)
+    inside = desk.session.status.selected
+    assert 0 < inside < 50
+    status = desk.submit(Delete()).result(5)
+    assert len(status.undo) == 2
+    newest(desk, 50 - inside)
+    desk.undo().result(5)
+    assert newest(desk, 50).labels.having(1).sum() == inside
+    desk.redo().result(5)
+    newest(desk, 50 - inside)
+    desk.submit(Select(Everything())).result(5)
+    with pytest.raises(UserError):
+        desk.submit(Delete()).result(5)
+
+
+def test_listeners_get_newer_snapshots_until_they_leave(desk, caplog) -> None:
+    seen: list[int] = []
+    leave = desk.on_snapshot(lambda snapshot: seen.append(snapshot.version))
+    desk.on_snapshot(lambda snapshot: 1 / 0)
+    desk.refresh()
+    serving.wait_for(lambda: seen and "ZeroDivisionError" in caplog.text)
+    leave()
+    count = len(seen)
+    desk.command(Edit(lambda rows: RowEdit.keep(torch.arange(50) < 49))).result(5)
+    newest(desk, 49)
+    assert len(seen) == count
+
+
+def test_a_file_without_a_capture_has_no_photographs(desk) -> None:
+    assert desk.photo(serving_camera()) is None and desk.camera_named("a.png") is None
+    assert not desk.is_training
+
+
+def test_photographs_are_those_of_the_capture(tiny_scene) -> None:
+    from splat.scene.open import open_scene
+    from splat.scene.options import SceneOptions
+
+    scene = open_scene(tiny_scene, SceneOptions())
+    with StandingHost(serving.ball(5)) as host:
+        desk = Desk(host.link, scene=scene, rasterizer=None)
+        try:
+            camera = desk.camera_named("view_03.png")
+            photo = desk.photo(camera)
+            assert photo.shape == (camera.height, camera.width, 3) and photo.dtype == np.uint8
+            (tiny_scene / "images" / "view_04.png").unlink()
+            with pytest.raises(SceneError):
+                desk.photo(desk.camera_named("view_04.png"))
+        finally:
+            desk.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("splat-images")]
+
+
+def test_a_ticker_goes_on_after_a_failure_and_ends() -> None:
+    failures, beats = [], []
+    ticker = Ticker(failures.append)
+    stop = ticker.every(0.01, lambda: beats.append(1))
+    ticker.every(0.01, lambda: 1 / 0)
+    ticker.start()
+    serving.wait_for(lambda: len(beats) > 3 and len(failures) > 3)
+    stop()
+    time.sleep(0.03)
+    count = len(beats)
+    serving.wait_for(lambda: len(failures) > 8)
+    ticker.close()
+    ticker.join(1.0)
+    assert len(beats) == count and not ticker._thread.is_alive()
+
+
+def serving_camera():
+    from splat.viewer.space import Space
+
+    return Space().camera(wxyz=np.array([1.0, 0, 0, 0]), position=np.zeros(3), fov=1.0, width=8, height=8)
