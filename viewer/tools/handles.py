@@ -204,7 +204,8 @@ class DragTool(Tool):
     def _begin(self, index: int, at: Point2, camera: Camera) -> None:
         self.last = index
         self.grab(index)
-        self._held = (index, at, camera)
+        if self._session is not None:
+            self._held = (index, at, camera)
 
     def _target(self, at: Point2) -> tuple[int, Point3]:
         index, start, camera = self._held

@@ -1,0 +1,112 @@
+"""Drag-editing in a real browser: the handle comes to its target, anchors stay to the bit, the picture follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import serving
+import torch
+from tooling import Hands, middle
+
+from splat.edit.drag.drag import drag_values
+from splat.edit.ops import Select
+from splat.edit.shapes import Sphere
+from splat.viewer.tools.screen import project
+
+HANDLE, ANCHOR, TARGET = (230, 250), (230, 350), (290, 215)
+
+
+@pytest.fixture
+def hands(opened: tuple[Any, Any], served: serving.Served) -> Hands:
+    hands = Hands(*opened, served)
+    hands.do(Select(Sphere(hands.deep((230, 300)), 1.3)))
+    hands.box.set(live=True, handle_radius=0.0, mode="arap", place="handle")
+    hands.take("g", "drag")
+    hands.box.clear()
+    return hands
+
+
+def placed(hands: Hands) -> Any:
+    """One handle and one anchor."""
+    hands.click(HANDLE)
+    serving.wait_for(lambda: len(hands.box.tool.pins) == 1, why="a handle")
+    hands.click(ANCHOR, hold=("Shift",))
+    serving.wait_for(lambda: len(hands.box.tool.pins) == 2, why="an anchor")
+    hands.heard()
+    return hands.box.tool.pins
+
+
+def path(count: int = 6) -> list[tuple[float, float]]:
+    return [tuple(np.round(np.add(HANDLE, share * np.subtract(TARGET, HANDLE)))) for share in np.linspace(0, 1, count)]
+
+
+def test_clicks_place_handles_and_anchors_on_what_is_seen(hands: Hands) -> None:
+    handle, anchor = placed(hands)
+    assert (handle.is_anchor, anchor.is_anchor) == (False, True)
+    for pin, spot in ((handle, HANDLE), (anchor, ANCHOR)):
+        np.testing.assert_allclose(project(hands.ours.camera(), np.array(pin.at))[0], middle(spot), atol=1e-6)
+    hands.page.keyboard.press("Backspace")
+    serving.wait_for(lambda: len(hands.box.tool.pins) == 1, why="one pin less")
+
+
+def test_a_drag_follows_the_mouse_and_ends_where_the_handle_is(hands: Hands) -> None:
+    handle, anchor = placed(hands)
+    before, mask, ops = hands.bits(), hands.chosen.clone(), len(hands.ops)
+    hands.stroke(path(), release=False)
+    ids, _ = serving.wait_for(lambda: hands.ours.preview_rows, why="a preview")
+    assert len(hands.ops) == ops and hands.same_bits(before), "nothing is changed before the mouse is let go"
+    assert set(ids.tolist()) >= set(before["labels.ids"][mask].tolist())
+    frame = hands.ours.last.number
+    serving.wait_for(lambda: hands.ours.last.number > frame, why="a picture of it")
+    hands.page.mouse.up()
+    op = hands.next_op(ops, "drag")
+    assert len(op.handles) == 1 and op.handles[0].at == handle.at and op.anchors[0].at == anchor.at
+    target = project(hands.ours.camera(), np.array(op.handles[0].to))[0]
+    np.testing.assert_allclose(target, middle(TARGET), atol=1.0)
+    model = hands.bench.model
+    old = type(model)(model.primitive, {name: before[name] for name in model.rows}, model.sh_degree)
+    rows, expected = drag_values(old, mask, op)
+    for name, new in expected.items():
+        assert torch.equal(model.rows[name][rows], new), name
+    moved = (model.rows["means"] - before["means"]).norm(dim=1)
+    still = torch.ones(len(mask), dtype=torch.bool)
+    still[rows] = False
+    assert bool((moved[still] == 0).all()) and float(moved[mask].max()) > 0.1
+    assert hands.box.tool.pins[0].at == op.handles[0].to, "the handle stands where it was brought"
+    serving.wait_for(lambda: hands.ours.preview_rows is None, why="the preview to end")
+    hands.page.keyboard.press("Control+z")
+    serving.wait_for(lambda: len(hands.ops) == ops, why="undo")
+    hands.arrived()
+    assert hands.same_bits(before)
+    serving.wait_for(lambda: hands.box.tool.pins[0].at == handle.at, why="the handle to go back")
+
+
+def test_the_last_handle_can_be_turned(hands: Hands) -> None:
+    placed(hands)
+    before = len(hands.ops)
+    hands.box.set(turn_handles=True, mode="rigid")
+    assert hands.box.runner.idle(5.0)
+    assert hands.box.tool._gizmo is not None
+    pin = np.array(hands.box.tool.pins[0].at)
+    hands.heard()
+    spot = hands.ring_spot(pin)
+    hands.stroke([spot, *[(spot[0] + 4 * i, spot[1] + 3 * i) for i in range(1, 8)]])
+    op = hands.next_op(before, "drag")
+    assert op.handles[0].at == op.handles[0].to and abs(op.handles[0].turn[0]) < 0.9999 and op.mode == "rigid"
+    hands.box.set(turn_handles=False)
+
+
+def test_without_a_selection_nothing_is_dragged(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> None:
+    placed(hands)
+    told: list[str] = []
+    monkeypatch.setattr(hands.ours, "notify", lambda text, **_: told.append(text))
+    hands.page.keyboard.press("Control+Shift+a")
+    serving.wait_for(lambda: not bool(hands.chosen.any()), why="an empty selection")
+    hands.arrived()
+    before = len(hands.ops)
+    hands.stroke(path(3))
+    serving.wait_for(lambda: told, why="a word about it")
+    assert hands.box.runner.idle(5.0)
+    assert "Nothing is selected" in told[0] and len(hands.ops) == before and hands.ours.preview_rows is None
