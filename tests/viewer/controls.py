@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -9,25 +10,28 @@ def tab(page: Any, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
 
 
-def labelled(page: Any, label: str) -> Any:
-    """The input that a label belongs to."""
-    return page.get_by_label(label, exact=True).first
+def control(page: Any, label: str) -> Any:
+    """What a label belongs to."""
+    named = page.locator("label", has_text=re.compile(f"^{re.escape(label)}$")).first
+    found = page.locator(f'[id="{named.get_attribute("for")}"]')
+    # The field of a colour does not have the id that its label names.
+    return found if found.count() else named.locator("xpath=ancestor::div[.//input][1]//input").first
 
 
 def choose(page: Any, label: str, option: str) -> None:
     """Of a dropdown."""
-    labelled(page, label).click()
+    control(page, label).click()
     page.get_by_role("option", name=option, exact=True).click()
 
 
 def check(page: Any, label: str) -> None:
     """Tick or untick."""
-    labelled(page, label).click()
+    control(page, label).click()
 
 
 def fill(page: Any, label: str, value: str) -> None:
     """A number or a text."""
-    field = labelled(page, label)
+    field = control(page, label)
     field.fill(value)
     field.press("Enter")
 
@@ -36,7 +40,19 @@ def press(page: Any, button: str) -> None:
     page.get_by_role("button", name=button, exact=True).first.click()
 
 
-def slider(page: Any, label: str) -> Any:
-    """The thumb of a slider: takes arrow keys."""
-    row = page.locator("label", has_text=label).first
-    return row.locator("xpath=ancestor::div[.//*[@role='slider']][1]").locator("[role=slider]").first
+def nudge(page: Any, label: str, key: str = "ArrowLeft") -> None:
+    """A slider by one step."""
+    control(page, label).locator("[role=slider]").press(key)
+
+
+def drag_thumb(page: Any, label: str, thumb: int, share: float) -> None:
+    """A thumb of a slider with several, to a share of its length."""
+    slider = control(page, label)
+    slider.scroll_into_view_if_needed()
+    track = slider.locator(".multi-slider-track-container").bounding_box()
+    start = slider.locator(".multi-slider-thumb").nth(thumb).bounding_box()
+    y = start["y"] + start["height"] / 2
+    page.mouse.move(start["x"] + start["width"] / 2, y)
+    page.mouse.down()
+    page.mouse.move(track["x"] + track["width"] * share, y, steps=6)
+    page.mouse.up()
