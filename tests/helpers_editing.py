@@ -24,7 +24,8 @@ IDENTITY = tuple(tuple(float(row == column) for column in range(4)) for row in r
 
 
 def moved(scale: float, shift: tuple[float, float, float]) -> tuple[tuple[float, ...], ...]:
-    return tuple((*(scale * (row == column) for column in range(3)), shift[row]) for row in range(3)) + (IDENTITY[3],)
+    rows = ((*(scale * (row == column) for column in range(3)), shift[row]) for row in range(3))
+    return (*rows, IDENTITY[3])
 
 
 in_space = st.one_of(

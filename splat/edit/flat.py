@@ -14,6 +14,11 @@ from torch import Tensor
 
 from splat.edit.shapes import Point2
 
+_MOST_CELLS = 128
+"""Along the longer side of what a stroke covers."""
+_SEGMENTS_AT_ONCE = 128
+"""Measured from all cells: 16,384 x 128 numbers are 16 MB."""
+
 
 def in_rect(u: Tensor, v: Tensor, low: Point2, high: Point2) -> Tensor:  # [P] bool
     """The border belongs to it; ``low`` and ``high`` are any two opposite corners."""
@@ -37,21 +42,50 @@ def in_polygon(u: Tensor, v: Tensor, points: Sequence[Point2]) -> Tensor:  # [P]
 def in_stroke(u: Tensor, v: Tensor, points: Sequence[Point2], radius: float) -> Tensor:  # [P] bool
     """Within ``radius`` of the line through ``points``: capsules, joined. One point is a disc."""
     near = _in_bounds(u, v, points, radius)
-    order, x, y = _by_height(near, u, v)
+    line = list(points) if len(points) > 1 else [points[0], points[0]]
+    inside, doubtful = _by_cells(u[near], v[near], line, radius)
+    whole = torch.zeros(len(u), dtype=torch.bool, device=u.device)
+    whole[near[inside]] = True
+    order, x, y = _by_height(near[doubtful], u, v)
     hit = torch.zeros(len(order), dtype=torch.bool, device=u.device)
-    line = points if len(points) > 1 else [points[0], points[0]]
-    for (x0, y0), (x1, y1), begin, end in _reached(y, line, radius, half_open=False):
-        x_here = x[begin:end]
-        left, right = min(x0, x1) - radius, max(x0, x1) + radius
-        left_over = ((x_here >= left) & (x_here <= right) & ~hit[begin:end]).nonzero().squeeze(1) + begin
-        if len(left_over) == 0:
-            continue
-        dx, dy = x[left_over] - x0, y[left_over] - y0
-        length = (x1 - x0) ** 2 + (y1 - y0) ** 2
-        along = ((dx * (x1 - x0) + dy * (y1 - y0)) / length).clamp(0, 1) if length > 0 else torch.zeros_like(dx)
-        dx, dy = dx - along * (x1 - x0), dy - along * (y1 - y0)
-        hit[left_over] = dx * dx + dy * dy <= radius * radius
-    return _spread(hit, order, len(u))
+    for start, end, begin, stop in _reached(y, line, radius, half_open=False):
+        x_here = x[begin:stop]
+        left, right = min(start[0], end[0]) - radius, max(start[0], end[0]) + radius
+        left_over = ((x_here >= left) & (x_here <= right) & ~hit[begin:stop]).nonzero().squeeze(1) + begin
+        if len(left_over):
+            hit[left_over] = _squared_distances(x[left_over], y[left_over], [start, end])[:, 0] <= radius * radius
+    whole[order[hit]] = True
+    return whole
+
+
+def _by_cells(u: Tensor, v: Tensor, line: Sequence[Point2], radius: float) -> tuple[Tensor, Tensor]:  # [P] bool twice
+    """Points in cells of the screen that lie inside a stroke as a whole, and those in cells its border may pass: a
+    long stroke over many splats would else be measured from every one of them."""
+    if len(u) == 0:
+        return (torch.zeros(0, dtype=torch.bool, device=u.device),) * 2
+    low, high = torch.stack([u.min(), v.min()]), torch.stack([u.max(), v.max()])
+    side = max(radius / 8, float((high - low).max()) / _MOST_CELLS, 1e-6)
+    column, row = ((u - low[0]) / side).long(), ((v - low[1]) / side).long()
+    columns, rows = int(column.max()) + 1, int(row.max()) + 1
+    x, y = pixel_centers(columns, rows, u.device)
+    x, y = x * side + low[0], y * side + low[1]
+    parts = range(0, len(line) - 1, _SEGMENTS_AT_ONCE)
+    nearest = torch.stack([_squared_distances(x, y, line[i : i + _SEGMENTS_AT_ONCE + 1]).amin(1) for i in parts])
+    away = nearest.amin(0).sqrt()
+    reach = side * 0.75  # a little over half the diagonal: rounding must not decide
+    cell = row * columns + column
+    return (away < radius - reach)[cell], ((away >= radius - reach) & (away <= radius + reach))[cell]
+
+
+def _squared_distances(x: Tensor, y: Tensor, line: Sequence[Point2]) -> Tensor:  # [P], [P] -> [P,S]
+    """From points to each segment of a line."""
+    corners = torch.tensor(line, dtype=x.dtype, device=x.device)
+    start, way = corners[:-1], corners[1:] - corners[:-1]
+    dx, dy = x[:, None] - start[:, 0], y[:, None] - start[:, 1]
+    length = way[:, 0] * way[:, 0] + way[:, 1] * way[:, 1]
+    along = ((dx * way[:, 0] + dy * way[:, 1]) / length.clamp_min(1e-30)).clamp(0, 1)
+    dx, dy = dx - along * way[:, 0], dy - along * way[:, 1]
+    return dx * dx + dy * dy
 
 
 def in_pixels(u: Tensor, v: Tensor, mask: Tensor) -> Tensor:  # [H,W] bool -> [P] bool

@@ -16,6 +16,8 @@ LUMA = (0.2126, 0.7152, 0.0722)
 """Rec. 709: what of a grey the channels are."""
 _NARROWEST = 1 / 255
 """Least distance of the black and the white point: below it every colour is one of two."""
+_OFF = 1e-6
+"""Opacity of splats that are switched off (by a mask): they keep what they have in store."""
 _COLOR_FIELDS = ("sh0", "sh_rest")
 
 
@@ -74,7 +76,7 @@ def _faded(model: SplatModel, rows: Tensor, factor: float) -> dict[str, Tensor]:
         raise UserError(f"recolor: opacities of primitive '{model.primitive.kind}' cannot be set")
     before = model.opacities.detach()[rows]
     raw = model.primitive.with_opacities((before * factor).clamp(0, 1))
-    off = before <= 0  # what is switched off stays as it is
+    off = before < _OFF
     values = {}
     for name, new in raw.items():
         old = model.rows[name].detach()[rows]

@@ -1,9 +1,11 @@
 """Shapes on a screen against brute force."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splat.edit.flat import (
@@ -42,6 +44,7 @@ def distance(u: float, v: float, a: tuple[float, float], b: tuple[float, float])
     return float(np.linalg.norm(point - start - along * way))
 
 
+@settings(deadline=None)
 @given(corner, corner)
 def test_rectangle(low, high):
     u, v = grid()
@@ -50,6 +53,7 @@ def test_rectangle(low, high):
     assert in_rect(u, v, low, high).tolist() == expected
 
 
+@settings(deadline=None)
 @given(st.lists(corner, min_size=3, max_size=8))
 def test_lasso(points):
     u, v = grid()
@@ -57,16 +61,18 @@ def test_lasso(points):
     assert in_polygon(u, v, points).tolist() == expected
 
 
+@settings(deadline=None)
 @given(st.lists(corner, min_size=1, max_size=5), st.floats(0.2, 4))
 def test_stroke(points, radius):
     u, v = grid()
     line = points if len(points) > 1 else [points[0], points[0]]
-    away = torch.tensor([min(distance(x, y, a, b) for a, b in zip(line[:-1], line[1:], strict=True))
+    away = torch.tensor([min(distance(x, y, a, b) for a, b in pairwise(line))
                          for x, y in zip(u.tolist(), v.tolist(), strict=True)])  # fmt: skip
     clear = (away - radius).abs() > 1e-9
     assert torch.equal(in_stroke(u, v, points, radius)[clear], (away <= radius)[clear])
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 5))
 def test_runs_of_pixels(bits, width):
     mask = torch.tensor(bits * width).reshape(-1, width)
@@ -80,6 +86,7 @@ def test_runs_must_fill_the_picture():
         mask_of_runs((2, 3), 2, 3)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=7), st.integers(0, 5))
 def test_flood(rows, x):
     allowed = torch.tensor(rows)

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from helpers_editing import IDENTITY, VIEW, any_op, moved
@@ -18,6 +18,7 @@ from splat.errors import UserError
 VIEW_JSON = op_to_json(ops.Select(shapes.Click(VIEW, (1.0, 2.0))))["shape"]["view"]
 
 
+@settings(deadline=None)
 @given(any_op)
 def test_an_operation_survives_json(op):
     text = json.dumps(op_to_json(op), allow_nan=False)

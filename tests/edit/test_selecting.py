@@ -55,6 +55,7 @@ def take(shape, model=LAYERS, labels=OF_LAYERS, **how):
     return selected(shape, model, labels, rasterizer=NATIVE, **how)
 
 
+@settings(deadline=None)
 @given(in_space)
 def test_shapes_in_space(shape):
     means = MODEL.rows["means"].double().numpy()
@@ -83,7 +84,7 @@ def test_a_box_turns():
     assert selected(box, MODEL, LABELS).tolist() == (np.abs(inside) <= (0.2, 0.7, 4.5)).all(1).tolist()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(on_screen, st.sampled_from(["centers", "visible"]))
 def test_locked_and_hidden_splats_are_never_taken(shape, reach):
     flags = torch.arange(80) % 3
@@ -203,7 +204,7 @@ def test_flood_takes_what_is_seen_in_the_region():
 def test_a_picture_needs_a_rasterizer_that_fits():
     with pytest.raises(UserError, match="without a rasterizer"):
         selected(MIDDLE, LAYERS, OF_LAYERS, reach="visible")
-    with pytest.raises(UserError, match="cannot be told: .*filter"):
+    with pytest.raises(UserError, match=r"cannot be told: .*filter"):
         take(shapes.Click(FRONT, (9.0, 9.0)), replace(model_of("convex"), filter2d="mip"), Labels.start(40))
     with pytest.raises(UserError, match="mask 1: runs of 7 pixels"):
         take(shapes.Mask((FRONT,), ((7,),)))
