@@ -74,10 +74,10 @@ class TrainingViewer:
         state, config = self._parts.state, self._parts.config
         model = drawn_model(config.compressor, state).detached()
         self._viewer.desk.standing = True
-        with StandingHost(model, labels=state.labels, step=state.step, link=self._link, why=None):
+        with EndSignal() as end, StandingHost(model, labels=state.labels, step=state.step, link=self._link, why=None):
             self._viewer.desk.refresh()
             self._say("the viewer stays open; Ctrl-C ends it")
-            return until_signal()
+            return end.wait()
 
     def _open(self) -> None:
         try:
@@ -123,22 +123,32 @@ def cut_log(log: Path, done: int) -> None:
         write_log(log, ops[:done])
 
 
-def until_signal() -> int:
-    """Wait for Ctrl-C (0: the way to end it) or SIGTERM (143)."""
-    came = threading.Event()
-    codes: list[int] = []
+class EndSignal:
+    """A context that Ctrl-C and SIGTERM do not end but fill; for the main thread."""
 
-    def handle(number: int, frame: Any) -> None:
-        codes.append(0 if number == signal.SIGINT else 128 + number)
-        came.set()
+    def __init__(self) -> None:
+        self._came = threading.Event()
+        self._code = 0
+        self._before: dict[int, Any] = {}
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        came.wait()
-    finally:
-        for number, handler in before.items():
+    def __enter__(self) -> EndSignal:
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
-    return codes[0]
+
+    def wait(self) -> int:
+        """Until one came; the exit code: 0 for Ctrl-C, which is the way to end a viewer, 143 for SIGTERM."""
+        self._came.wait()
+        return self._code
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self._code = 0 if number == signal.SIGINT else 128 + number
+        self._came.set()
 
 
 def _quietly(close: Callable[[], None], say: Say) -> None:

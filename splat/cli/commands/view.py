@@ -41,7 +41,7 @@ def run(argv: Sequence[str]) -> int:
     log = edit_log_path(args.log, target)
 
     from splat.cli.opening import moved_to, open_model, require_drawable
-    from splat.cli.viewing import tell_address, until_signal
+    from splat.cli.viewing import EndSignal, tell_address
     from splat.config.devices import choose_device, prepare_process
 
     say = (lambda _: None) if args.quiet else _say
@@ -58,7 +58,7 @@ def run(argv: Sequence[str]) -> int:
     from splat.viewer.standing import StandingHost
 
     session = EditSession(rasterizer=rasterizer, log=log)
-    with StandingHost(model, step=opened.step or 0) as host:
+    with EndSignal() as end, StandingHost(model, step=opened.step or 0) as host:
         viewer = Viewer(
             host.link, scene=scene, rasterizer=rasterizer, device=device, session=session,
             run_dir=target if target.is_dir() else None, host=options.host, port=options.port, token=options.token(),
@@ -67,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
         try:
             viewer.start()
             tell_address(viewer, _say)
-            return until_signal()
+            return end.wait()
         finally:
             viewer.close()
 
