@@ -55,9 +55,9 @@ def draw(
     """
     view = View(snapshot, camera, look, rasterizer, preview, desk, want_depth)
     painted = mode_named(look.mode).draw(view)
+    rgb = _tinted(painted.rgb, view)
     if want_depth and view.output is None:
         view.render()
-    rgb = _tinted(painted.rgb, view)
     if look.compare is not None:
         rgb = beside(rgb, view)
     depth = view.output.depth_median[0].float().cpu().numpy() if want_depth else None

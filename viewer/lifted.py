@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from splat.errors import UserError
 from splat.geometry.camera import Camera
 from splat.live.snapshot import Snapshot
+from splat.model.labels import Labels
 from splat.model.splat_model import SplatModel
 from splat.render.types import CameraBatch, Rasterizer, RenderOptions
 from splat.viewer.modes.view import remembered
@@ -36,7 +37,9 @@ FRESH_SHARE = 20.0
 class Lifted:
     """A number per splat."""
 
-    snapshot: Snapshot
+    snapshot: ReferenceType[Snapshot]
+    """Which one they were made of; it need not be kept for that."""
+    labels: Labels
     values: Tensor  # [N]
     known: Tensor  # [N] bool: seen by one of the views
     made_at: float  # time.monotonic()
@@ -81,10 +84,12 @@ def _kept(name: str, make: Callable, snapshot: Snapshot, rasterizer: Rasterizer,
         table = _newest.setdefault(desk, {})
         last = table.get(name)
         now = time.monotonic()
-        if last is None or (last.snapshot is not snapshot and now - last.made_at > _patience(last)):
+        if last is None or (last.snapshot() is not snapshot and now - last.made_at > _patience(last)):
             values, known = make(snapshot.model, rasterizer, views)
-            last = table[name] = Lifted(snapshot, values, known, time.monotonic(), time.monotonic() - now)
-    if last.snapshot is snapshot:
+            last = table[name] = Lifted(
+                ref(snapshot), snapshot.labels, values, known, time.monotonic(), time.monotonic() - now
+            )
+    if last.snapshot() is snapshot:
         return last.values, last.known
     return remembered(snapshot, ("carried", name, id(last)), lambda: _carried(last, snapshot))
 
@@ -95,7 +100,7 @@ def _patience(last: Lifted) -> float:
 
 def _carried(last: Lifted, snapshot: Snapshot) -> tuple[Tensor, Tensor]:
     """An older snapshot's numbers for the splats of a newer one; what was born since has none."""
-    rows = last.snapshot.labels.rows_of(snapshot.labels.ids)
+    rows = last.labels.rows_of(snapshot.labels.ids)
     if not last.values.shape[0]:
         return torch.zeros(rows.shape, device=rows.device), rows >= 0
     known = (rows >= 0) & last.known[rows.clamp_min(0)]
@@ -129,8 +134,6 @@ def _drawn(
 
 @torch.no_grad()
 def _errors(model: SplatModel, rasterizer: Rasterizer, views: list[tuple[Camera, Tensor]]) -> tuple[Tensor, Tensor]:
-    from dataclasses import replace
-
     inputs = model.render_inputs()
     sums = inputs.means.new_zeros(2, model.count)
     for cameras, photo, options in _drawn(model, views):
@@ -143,8 +146,6 @@ def _errors(model: SplatModel, rasterizer: Rasterizer, views: list[tuple[Camera,
 
 
 def _gradients(model: SplatModel, rasterizer: Rasterizer, views: list[tuple[Camera, Tensor]]) -> tuple[Tensor, Tensor]:
-    from dataclasses import replace
-
     inputs = model.render_inputs()
     total = inputs.means.new_zeros(model.count)
     seen = torch.zeros_like(total)

@@ -73,6 +73,13 @@ def test_selected_splats_are_tinted_by_their_share_of_the_light():
     assert np.allclose(tinted, plain + (np.array(SELECTION_RGB) - plain) * share, atol=2)
 
 
+def test_the_tint_does_not_depend_on_whether_depth_is_wanted():
+    snapshot = replace(random_snapshot(), labels=labels_of(200, flags=[SELECTED] * 100 + [0] * 100))
+    for mode in ("color", "centers", "outlines", "id"):
+        look = Look(mode=mode)
+        assert np.array_equal(drawn(snapshot, look).rgb, drawn(snapshot, look, want_depth=True).rgb), mode
+
+
 def test_depth_is_that_of_the_front_surface_and_only_on_request():
     snapshot = snapshot_of([[0, 0, 2], [0, 0, 5]], scales=[0.3, 3.0])
     assert drawn(snapshot).depth is None
