@@ -23,7 +23,7 @@ from splat.viewer.arrival import chosen_space, start_pose
 from splat.viewer.desk import Desk
 from splat.viewer.pace import DEFAULT_SHARE
 from splat.viewer.page import Page, error_text
-from splat.viewer.server import DEFAULT_PORT, SecureServer, bound_uploads, open_server
+from splat.viewer.server import DEFAULT_PORT, SecureServer, bound_uploads, open_server, tell_failures
 
 CLOSE_SECS = 2.0
 """Pages get this long to end; a picture that is being drawn takes less."""
@@ -73,6 +73,7 @@ class Viewer:
         for name, value in self._start_pose.items():
             setattr(server.initial_camera, name, value)
         server.gui.configure_theme(control_width="medium", show_logo=False, show_share_button=False, dark_mode=True)
+        tell_failures(server, self._failed)
         server.on_client_disconnect(self._left)
         server.on_client_connect(self._came)
         return self.server.url
@@ -106,6 +107,13 @@ class Viewer:
                 self._left(client)
         except Exception:
             _log.exception("a page could not be made")
+
+    def _failed(self, client: Any, error: Exception) -> None:
+        page = self.pages.get(getattr(client, "client_id", None))
+        if page is not None:
+            page.failed(error)
+        else:
+            _log.error("the viewer failed", exc_info=error)
 
     def _left(self, client: viser.ClientHandle) -> None:
         with self._lock:

@@ -99,12 +99,12 @@ class Desk:
             if self._closed:
                 return
             taken = self.link.snapshots.take(_BEAT_SECS)
-            if taken is None:
-                continue
             if not self.link.snapshots.wanted:
                 self._asked.clear()
                 if self.link.snapshots.wanted:  # asked for in between
                     self._asked.set()
+            if taken is None:
+                continue
             self._snapshot = taken
             with self._lock:
                 listeners = tuple(self._listeners.values())

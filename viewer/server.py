@@ -14,6 +14,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -123,6 +124,29 @@ def bound_socket(host: str, port: int) -> socket.socket:
 def bound_uploads(client: viser.ClientHandle) -> None:
     """Uploads of ``client`` larger than we read are dropped instead of kept in memory."""
     client.gui._current_file_upload_states = _Uploads()
+
+
+def tell_failures(server: viser.ViserServer, told: Callable[[Any, Exception], None]) -> None:
+    """Of plain callbacks of pages: ``told(client or None, error)`` instead of a traceback on stderr. Pages that come
+    from here on."""
+    server._thread_executor = _Telling(told)
+
+
+class _Telling(ThreadPoolExecutor):
+    """What viser runs plain callbacks on."""
+
+    def __init__(self, told: Callable[[Any, Exception], None]) -> None:
+        super().__init__(max_workers=16, thread_name_prefix="splat-callbacks")
+        self._told = told
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return super().submit(self._run, function, *args, **kwargs)
+
+    def _run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:  # the argument is the client, or an event that knows it
+            self._told(getattr(args[0], "client", args[0]) if args else None, error)
 
 
 def _listening(host: str, port: int) -> socket.socket:

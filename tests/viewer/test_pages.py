@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import serving
 
-from splat.viewer import worker
+from splat.viewer import panels, worker
 from splat.viewer.draw import Drawn, draw
 
 LEFT, LOW = slice(10, 420), slice(200, 440)
@@ -125,11 +125,25 @@ def test_a_failure_is_told_on_the_page_and_the_rest_goes_on(page, shown, served,
 
 
 def test_a_failing_callback_is_told_on_the_page(page, shown, caplog) -> None:
-    button = shown.client.gui.add_button("Break it")
-    button.on_click(shown.guarded(lambda _: 1 / 0))
+    """Whether it was guarded by its panel or not."""
+    gui = shown.client.gui
+    gui.add_button("Break it").on_click(lambda _: 1 / 0)
+    gui.add_button("Break more").on_click(shown.guarded(lambda _: {}["a key that is not there"]))
     page.get_by_role("button", name="Break it").click()
     page.get_by_text("division by zero").first.wait_for()
-    assert "ZeroDivisionError" in caplog.text
+    page.get_by_role("button", name="Break more").click()
+    page.get_by_text("a key that is not there").first.wait_for()
+    assert "ZeroDivisionError" in caplog.text and "KeyError" in caplog.text
+
+
+def test_a_panel_that_fails_leaves_a_line_and_the_others_stand(browser, served, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(panels, "PANELS", ("nowhere:build", "help:wrong", "help:build"))
+    with serving.opened(browser, served) as (page, ours):
+        page.get_by_text("panel 'nowhere' failed").wait_for()
+        page.get_by_text("panel 'help' failed").wait_for()
+        page.get_by_text("Ctrl+K opens").wait_for()
+        assert ours.last is not None
+    assert "nowhere" in caplog.text
 
 
 def test_two_pages_have_their_own_looks(browser, served, page, shown) -> None:

@@ -70,6 +70,12 @@ def test_uploads_are_kept_where_we_bound_them() -> None:
     assert 'state["parts"][message.part_index] = message.content' in source
 
 
+def test_callbacks_of_pages_run_where_we_hear_of_their_failures() -> None:
+    source = inspect.getsource(viser.ClientHandle.__init__)
+    assert source.count("thread_executor=server._thread_executor") == 2
+    assert "self._thread_executor.submit(cb, client)" in inspect.getsource(viser.ViserServer)
+
+
 def test_the_round_trip_and_the_picture_are_there() -> None:
     from viser._viser import LocalStorageHandle
 
