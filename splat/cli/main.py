@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "write a run's model in other formats, and say what each keeps",
     "convert": "model file to model file",
     "compress": "make a trained model small",
+    "edit": "select, delete, move, drag and recolour splats without a screen; replay a log of the viewer",
     "info": "what is in a model file or a run",
     "sfm": "find camera poses for photos or a video",
     "doctor": "what this machine can do, and how to fix what is missing",

@@ -18,6 +18,7 @@ class Bench:
     model: SplatModel
     labels: Labels = field(default=None)  # type: ignore[assignment]
     step: int = 0
+    edits_done: int = 0
 
     def __post_init__(self) -> None:
         if self.labels is None:

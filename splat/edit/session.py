@@ -94,7 +94,7 @@ class EditSession:
         if edit is None:
             return None
         done = _Done(op, op_line(op), said(op, edit, rows.labels), patch_of(edit, rows))
-        self._commit([*self._done, done], [], rows.labels, edit)
+        self._commit([*self._done, done], [], rows, edit)
         self.last_number = self._number(op)
         return edit
 
@@ -126,15 +126,16 @@ class EditSession:
         patch = Patch() if edit is None else patch_of(edit, rows)
         turned = _Done(done.op, done.line, done.words, patch)
         both = (before, [*after, turned]) if way == "undo" else ([*before, turned], after)
-        self._commit(*both, rows.labels, edit)
+        self._commit(*both, rows, edit)
         return edit
 
-    def _commit(self, done: list[_Done], undone: list[_Done], labels: Labels, edit: RowEdit | None) -> None:
+    def _commit(self, done: list[_Done], undone: list[_Done], rows: Rows, edit: RowEdit | None) -> None:
         """All or nothing: a log that cannot be written refuses the change."""
         if self.log is not None:
             write_lines(self.log, [*self._earlier, *(each.line for each in done)])
         self._done, self._undone = done, undone
-        self.status = self._status(_flags_after(labels, edit))
+        self.status = self._status(_flags_after(rows.labels, edit))
+        rows.edits_done = self.status.ops
 
     def _status(self, flags: Tensor) -> SessionStatus:
         counts = [int(((flags & bit) != 0).sum()) for bit in (SELECTED, HIDDEN, LOCKED)]

@@ -22,6 +22,8 @@ class Rows(Protocol):
     model: SplatModel
     labels: Labels
     step: int
+    edits_done: int
+    """Operations of the log of edits that the rows show; whoever makes the edits counts them."""
 
     def taken(self, rows: Tensor) -> dict[str, Tensor]:
         """Copies of ``rows [R]`` of every table besides the raw fields that has a row per splat, by the names that

@@ -321,9 +321,14 @@ def test_a_log_that_is_there_is_continued(tmp_path):
     rows, edits = bench(), session(log=log)
     assert edits.status.ops == 2 and not edits.status.undo and back(rows, edits) is None
     do(rows, edits, RIGHT), do(rows, edits, ops.Recolor(opacity=0.5))
-    assert edits.last_number == 4 and read_log(log) == [SOME, ops.Delete(), RIGHT, ops.Recolor(opacity=0.5)]
+    assert edits.last_number == rows.edits_done == 4 and read_log(log) == [
+        SOME,
+        ops.Delete(),
+        RIGHT,
+        ops.Recolor(opacity=0.5),
+    ]
     back(rows, edits), back(rows, edits)
-    assert read_log(log) == [SOME, ops.Delete()]
+    assert read_log(log) == [SOME, ops.Delete()] and rows.edits_done == 2
     log.write_text("{")
     with pytest.raises(UserError, match="no JSON"):
         session(log=log)
