@@ -108,7 +108,8 @@ def opened(browser: Any, served: Served, *, size: tuple[int, int] = SIZE) -> Ite
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, device_scale_factor=1)
     try:
         page = context.new_page()
-        page.goto(served.url, wait_until="commit")
+        # Where the browser is slow, viser would make its canvas, and so our picture, a little smaller.
+        page.goto(f"{served.url}{'&' if '?' in served.url else '?'}fixedDpr=1", wait_until="commit")
         ours = wait_for(lambda: next((p for n, p in served.viewer.pages.items() if n not in known), None), why="a page")
         settled(ours)
         page.locator("canvas[data-engine]").wait_for(state="attached")
