@@ -102,7 +102,7 @@ def edit_of_patch(patch: Patch, rows: Rows, reason: str) -> RowEdit | None:
                 own[name] = _joined(own.get(name), (new_rows, table[back].to(device)))
     if rows.step != patch.step:
         tables = {name: own for name, own in tables.items() if not name.startswith(_WAITING)}
-    values = {name: own for name, own in values.items() if name in rows.model.rows}
+    values, tables = _fitting(values, rows.model.rows), _fitting(tables, rows.taken(source[:0]))
     if len(back) == 0 and len(kept) == count and not values and not tables:
         return None
     return RowEdit(source, count, values, returns if len(back) else None, None, reason, tables=tables)
@@ -187,6 +187,11 @@ def _placed(
         if bool(there.any()):
             placed[name] = rows[there], table.to(place.device)[there]
     return placed
+
+
+def _fitting(own: dict[str, tuple[Tensor, Tensor]], tables: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Without tables that are gone, or are others by now."""
+    return {name: pair for name, pair in own.items() if name in tables and pair[1].shape[1:] == tables[name].shape[1:]}
 
 
 def _joined(first: tuple[Tensor, Tensor] | None, second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
