@@ -127,7 +127,7 @@ def page(url: str, scenario: str, secs: float, size: str) -> Iterator[subprocess
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def heard(url: str, scenario: str, secs: float, size: str) -> dict[str, Any]:
