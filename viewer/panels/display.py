@@ -153,7 +153,7 @@ def ramp_html(look: Look, values: tuple[float, float]) -> str:
 def legend_html(entries: list[tuple[str, tuple[int, int, int]]]) -> str:
     """A patch per category."""
     patch = "display:inline-block;width:10px;height:10px;border-radius:2px;margin:0 4px 0 8px;background:rgb({},{},{})"
-    rows = [f'<span style="{patch.format(*color)}"></span>{_escaped(name)}' for name, color in entries]
+    rows = [f'<span style="{patch.format(*color)}"></span><span>{_escaped(name)}</span>' for name, color in entries]
     return f'<div style="margin:0 10px;font-size:12px;line-height:1.6">{"<wbr>".join(rows)}</div>'
 
 
