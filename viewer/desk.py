@@ -63,6 +63,9 @@ class Desk:
         self._snapshot: Snapshot | None = None
         self._listeners: dict[int, Callable[[Snapshot], None]] = {}
         self._numbers = 0
+        self._hurried = False
+        self.snapshot_is_answer = False
+        """Whether the newest snapshot came after a command: somebody waits to see what it did."""
         self._asked = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._watch, name="splat-viewer-desk", daemon=True)
@@ -105,6 +108,9 @@ class Desk:
                     self._asked.set()
             if taken is None:
                 continue
+            self.snapshot_is_answer = self._hurried
+            if not self._asked.is_set():  # made after the last request; an earlier one may not show the change yet
+                self._hurried = False
             self._snapshot = taken
             with self._lock:
                 listeners = tuple(self._listeners.values())
@@ -119,8 +125,13 @@ class Desk:
     def command(self, command: Command) -> Future:
         """Put it to whoever owns the rows. The reply is its outcome, or the exception of a refused one."""
         reply = self.link.commands.put(command)
-        reply.add_done_callback(lambda _: self.refresh())  # it may have changed what is to be seen
+        reply.add_done_callback(self._carried_out)
         return reply
+
+    def _carried_out(self, _: Future) -> None:
+        """It may have changed what is to be seen."""
+        self._hurried = True
+        self.refresh()
 
     def submit(self, op: Op) -> Future:
         """Do ``op`` to the rows; the reply is the session's status."""

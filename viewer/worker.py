@@ -96,7 +96,7 @@ class Worker:
     def _arrived(self, snapshot: Snapshot) -> None:
         """A newer model, or the same again for another page."""
         if snapshot.version != self._shown_version:
-            self._tell(self._pace.arrived)
+            self._tell(self._pace.event if self._desk.snapshot_is_answer else self._pace.arrived)
 
     def _tell(self, what: Callable[[], None]) -> None:
         with self._changed:

@@ -12,6 +12,8 @@ import serving
 from helpers import make_tiny_scene
 
 from splat.cli.main import main
+from splat.edit.ops import Delete, Select
+from splat.edit.shapes import Sphere
 from splat.live.commands import Pause, Resume
 from splat.viewer import worker
 
@@ -29,7 +31,9 @@ def test_the_page_follows_the_training_and_rests_with_it(browser, trained_live) 
         serving.wait_for(lambda: ours.last.step > seen and ours.last.why == "refresh", why="progress in the picture")
         trained_live.desk.command(Pause()).result(10)
         serving.wait_for(lambda: link.news.status.paused, why="the pause")
-        serving.wait_for(lambda: ours.last.step == link.news.status.step, why="the picture of the last step")
+        serving.wait_for(
+            lambda: ours.last.step == link.news.status.step and ours.last.why != "moving", why="the last step, sharp"
+        )
         number = ours.last.number
         time.sleep(0.5)
         assert ours.last.number == number, "nothing to draw while nothing changes"
@@ -38,6 +42,23 @@ def test_the_page_follows_the_training_and_rests_with_it(browser, trained_live) 
     step = link.news.status.step
     serving.wait_for(lambda: link.news.status.step > step, why="a step without the page")
     serving.wait_for(lambda: not trained_live.link.snapshots.wanted, why="the last request to be answered")
+
+
+def test_an_edit_is_seen_at_once_whatever_training_is_owed(browser, trained_live) -> None:
+    desk = trained_live.desk
+    with serving.opened(browser, trained_live) as (_, ours):
+        desk.share.took(1.0, idle=True)
+        owed = desk.share.wait_secs(idle=True)
+        assert owed > 15
+        count = desk.snapshot.model.count
+        desk.submit(Select(Sphere((0.0, 0.0, 0.0), 0.7))).result(10)
+        gone = desk.session.status.selected
+        assert 0 < gone < count
+        desk.submit(Delete()).result(10)
+        done = trained_live.link.news.status.step
+        serving.wait_for(lambda: ours.last.step >= done, why="the picture after the edit")
+        assert desk.share.wait_secs(idle=True) > 1, "long before an idle page would have got one"
+        desk.undo().result(10)
 
 
 def test_a_failing_viewer_leaves_the_training_alone(browser, trained_live, monkeypatch, caplog) -> None:
