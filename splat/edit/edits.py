@@ -99,6 +99,7 @@ def _mark(op: Mark, rows: Rows) -> RowEdit | None:
 
 
 def _delete(op: Delete, rows: Rows) -> RowEdit | None:
+    """Locked and hidden splats stay, inside of the selection and outside."""
     doomed = takeable(rows.labels) & ~rows.labels.having(SELECTED) if op.outside else rows.chosen
     if not bool(doomed.any()):
         return None

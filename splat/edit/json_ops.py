@@ -89,8 +89,11 @@ def write_log(path: str | Path, ops: Sequence[Op]) -> Path:
 
 
 def op_line(op: Op) -> str:
-    """The line of an operation in a log."""
-    return json.dumps(op_to_json(op), allow_nan=False)
+    """The line of an operation in a log; UserError where it holds a number that is not finite."""
+    try:
+        return json.dumps(op_to_json(op), allow_nan=False)
+    except ValueError as error:
+        raise UserError(f"{op.kind}: all its numbers must be finite, to be kept in a log") from error
 
 
 def write_lines(path: str | Path, lines: Sequence[str]) -> Path:
@@ -108,9 +111,9 @@ def _to_json(value: Any) -> Any:
         kind = getattr(value, "kind", None)
         own = {field.name: _to_json(getattr(value, field.name)) for field in fields(value)}
         return own if kind is None else {"kind": kind, **own}
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [_to_json(item) for item in value]
-    return value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _one_of(table: Mapping[str, type], what: str, data: Any, where: str) -> Any:

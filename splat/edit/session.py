@@ -90,10 +90,11 @@ class EditSession:
     def do(self, rows: Rows, op: Op) -> RowEdit | None:
         """The edit that ``op`` is. What was undone before cannot be redone after it."""
         self.last_number = self.undone_number = None
+        line = op_line(op)  # refuses before anything is worked out
         edit = edit_of(op, Seen(rows.model, rows.labels, self.rasterizer, self.drag))
         if edit is None:
             return None
-        done = _Done(op, op_line(op), said(op, edit, rows.labels), patch_of(edit, rows))
+        done = _Done(op, line, said(op, edit, rows.labels), patch_of(edit, rows))
         self._commit([*self._done, done], [], rows, edit)
         self.last_number = self._number(op)
         return edit

@@ -5,14 +5,18 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from helpers_editing import IDENTITY, VIEW, any_op, moved
+from helpers_editing import IDENTITY, VIEW, any_op, moved, random_model
 
 from splat.edit import json_ops, ops, shapes
+from splat.edit.bench import Bench
 from splat.edit.json_ops import op_from_json, op_to_json, read_log, write_log
+from splat.edit.session import EditSession
 from splat.errors import UserError
 
 VIEW_JSON = op_to_json(ops.Select(shapes.Click(VIEW, (1.0, 2.0))))["shape"]["view"]
@@ -24,6 +28,48 @@ def test_an_operation_survives_json(op):
     text = json.dumps(op_to_json(op), allow_nan=False)
     back = op_from_json(json.loads(text))
     assert back == op and json.dumps(op_to_json(back)) == text
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.sampled_from(
+        ["kind", "select", "rect", "all", "drag", "view"]),
+    lambda parts: st.lists(parts, max_size=4) | st.dictionaries(st.text(max_size=4) | st.sampled_from(
+        ["kind", "shape", "view", "handles", "points", "K", "at", "to"]), parts, max_size=5),
+    max_leaves=12,
+)  # fmt: skip
+
+
+def spoiled(data, path: list[int], value):
+    """``data`` with one part of it, however deep, replaced."""
+    if not path or not isinstance(data, dict | list) or not data:
+        return value
+    keys = list(data) if isinstance(data, dict) else range(len(data))
+    key = keys[path[0] % len(keys)]
+    copy = dict(data) if isinstance(data, dict) else list(data)
+    copy[key] = spoiled(data[key], path[1:], value)
+    return copy
+
+
+@settings(deadline=None)
+@given(any_op, st.lists(st.integers(0, 20), min_size=1, max_size=5), anything)
+def test_whatever_stands_there_is_an_operation_or_a_user_error(op, path, value):
+    for data in (value, spoiled(op_to_json(op), path, value), {"kind": op.kind, "shape": value}):
+        try:
+            back = op_from_json(data)
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1 or "\n" in repr(data)
+        else:
+            assert op_from_json(op_to_json(back)) == back
+
+
+def test_numbers_that_are_not_finite_are_refused_and_numpy_ones_taken():
+    endless = ops.Select(shapes.AttributeRange("x", 0.0, float("inf")))
+    with pytest.raises(UserError, match="select: all its numbers must be finite"):
+        json_ops.op_line(endless)
+    with pytest.raises(UserError, match="must be finite"):
+        EditSession().do(Bench(random_model(3)), endless)
+    handle = ops.Handle(tuple(np.float32((0.5, 1, 2))), (0.0, np.float64(1.0), 0.0))
+    assert json.loads(json_ops.op_line(ops.Drag((handle,))))["handles"][0]["at"] == [0.5, 1.0, 2.0]
 
 
 def test_every_kind_is_in_the_tables():
