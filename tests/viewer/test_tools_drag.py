@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,32 @@ from tooling import Hands, middle
 from splat.edit.drag.drag import drag_values
 from splat.edit.ops import Select
 from splat.edit.shapes import Sphere
+from splat.model.gaussian import GaussianPrimitive
+from splat.model.splat_model import SplatModel
 from splat.viewer.tools.screen import project
 
-HANDLE, ANCHOR, TARGET = (230, 250), (230, 350), (290, 215)
+HANDLE, ANCHOR, TARGET = (320, 250), (320, 340), (380, 215)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[serving.Served]:
+    """Splats that fill a cube, so that there are some around every point that is clicked."""
+    random = torch.Generator().manual_seed(3)
+    primitive = GaussianPrimitive(init_scale=1.0)
+    rows = primitive.start(torch.rand(1500, 3, generator=random) * 4 - 2, torch.rand(1500, 3, generator=random),
+                           sh_degree=1, generator=random)  # fmt: skip
+    rows["logit_opacities"] = rows["logit_opacities"] + 2.0
+    with serving.serve(SplatModel(primitive, rows, 1)) as found:
+        yield found
 
 
 @pytest.fixture
 def hands(opened: tuple[Any, Any], served: serving.Served) -> Hands:
     hands = Hands(*opened, served)
-    hands.do(Select(Sphere(hands.deep((230, 300)), 1.3)))
-    hands.box.set(live=True, handle_radius=0.0, mode="arap", place="handle")
+    hands.arrived()
+    front = hands.box.picked(middle((320, 300)), hands.ours.camera())
+    hands.do(Select(Sphere(tuple(map(float, front.at)), 1.5)))
+    hands.box.set(live=True, handle_radius=0.5, mode="arap", place="handle")
     hands.take("g", "drag")
     hands.box.clear()
     return hands
@@ -73,7 +90,9 @@ def test_a_drag_follows_the_mouse_and_ends_where_the_handle_is(hands: Hands) -> 
     moved = (model.rows["means"] - before["means"]).norm(dim=1)
     still = torch.ones(len(mask), dtype=torch.bool)
     still[rows] = False
+    held = (before["means"] - torch.tensor(anchor.at)).norm(dim=1) <= anchor.radius
     assert bool((moved[still] == 0).all()) and float(moved[mask].max()) > 0.1
+    assert bool((mask & held).any()) and hands.same_rows(before, held), "anchors hold to the bit"
     assert hands.box.tool.pins[0].at == op.handles[0].to, "the handle stands where it was brought"
     serving.wait_for(lambda: hands.ours.preview_rows is None, why="the preview to end")
     hands.page.keyboard.press("Control+z")
@@ -94,7 +113,8 @@ def test_the_last_handle_can_be_turned(hands: Hands) -> None:
     spot = hands.ring_spot(pin)
     hands.stroke([spot, *[(spot[0] + 4 * i, spot[1] + 3 * i) for i in range(1, 8)]])
     op = hands.next_op(before, "drag")
-    assert op.handles[0].at == op.handles[0].to and abs(op.handles[0].turn[0]) < 0.9999 and op.mode == "rigid"
+    np.testing.assert_allclose(op.handles[0].to, op.handles[0].at, atol=1e-6)
+    assert abs(op.handles[0].turn[0]) < 0.9999 and op.mode == "rigid"
     hands.box.set(turn_handles=False)
 
 

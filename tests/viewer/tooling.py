@@ -30,6 +30,7 @@ class Hands:
         self.page, self.ours, self.served = page, ours, served
         self.box = ours.toolbox
         self.bench = served.host.bench
+        page.add_style_tag(content=".mantine-Notifications-root { display: none }")  # they would take clicks
         self.do(Mark("show"))
         self.do(Mark("unlock"))
         self.do(Select(Nothing()))
@@ -143,6 +144,10 @@ class Hands:
     def same_bits(self, before: dict[str, torch.Tensor], *, but: Sequence[str] = ()) -> bool:
         now = self.bits()
         return all(torch.equal(now[name], table) for name, table in before.items() if name not in but)
+
+    def same_rows(self, before: dict[str, torch.Tensor], rows: torch.Tensor) -> bool:
+        """Whether the raw fields of ``rows`` [N] bool are what they were."""
+        return all(torch.equal(table[rows], before[name][rows]) for name, table in self.bench.model.rows.items())
 
 
 def middle(spot: Spot) -> Spot:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from splat.edit.ops import Drag
 from splat.viewer.page import Page
 from splat.viewer.tools.handles import DragTool
@@ -59,11 +57,7 @@ def _how(page: Page, box: Toolbox) -> None:
     live = gui.add_checkbox("Live", initial_value=options.live, hint="Show the selection while it is dragged")
 
     def resize(_: Any) -> None:
-        center = box.center()
-        if center is not None:
-            means = page.desk.snapshot.model.rows["means"][box.selected()].numpy(force=True)
-            size = float(np.quantile(np.linalg.norm(means - center, axis=1), 0.95))
-            box.set(handle_radius=float(radius.value) * RADIUS_SHARE * size)
+        box.set(handle_radius=float(radius.value) * RADIUS_SHARE * box.size())
 
     mode.on_update(page.guarded(lambda _: box.set(mode=MODES[mode.value])))
     radius.on_update(page.guarded(resize))

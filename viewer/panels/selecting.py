@@ -33,8 +33,8 @@ FRAME_MARGIN, FRAMED = 1.5, 0.75
 def build(page: Page) -> None:
     """The tab "Edit" with its first folder; editing and dragging add theirs."""
     box = page.toolbox = Toolbox(page)
+    counts = page.client.gui.add_markdown(counts_text(page), order=-1.0)  # above the tabs: always in sight
     with page.tabs.add_tab("Edit") as box.tab:
-        counts = page.client.gui.add_markdown(counts_text(page))
         hint = page.client.gui.add_markdown(hint_text(box))
         with page.client.gui.add_folder("Select"):
             _tool_buttons(page, box)
@@ -158,9 +158,7 @@ def frame(page: Page, box: Toolbox) -> None:
     if center is None:
         page.notify("Nothing is selected.")
         return
-    means = page.desk.snapshot.model.rows["means"][box.selected()].numpy(force=True)
-    radius = float(np.quantile(np.linalg.norm(means - center, axis=1), FRAMED))
     camera = page.camera()
     slope = min(camera.width / camera.focal_px[0], camera.height / camera.focal_px[1]) / 2
     least = 0.1 / page.desk.space.scale
-    page.look_at(center, max(FRAME_MARGIN * radius / slope, least))
+    page.look_at(center, max(FRAME_MARGIN * box.size(FRAMED) / slope, least))

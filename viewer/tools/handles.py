@@ -19,6 +19,8 @@ from splat.viewer.tools.tool import Tool
 
 HANDLE_COLOR, ANCHOR_COLOR = (255, 120, 0), (40, 140, 255)
 BALL_PX = 7.0
+ANCHOR_SHARE = 0.15
+"""Radius of an anchor where none is chosen, against the selection's."""
 NO_TURN = (1.0, 0.0, 0.0, 0.0)
 
 
@@ -89,7 +91,10 @@ class DragTool(Tool):
             return
         options = self.box.options
         is_anchor = (options.place == "anchor") != (modifier == "shift")  # Shift places the other kind
-        self._set([*self.pins, Pin(tuple(map(float, picked.at)), options.handle_radius, is_anchor)])
+        radius = options.handle_radius
+        if is_anchor and radius == 0:  # one point that stays holds next to nothing
+            radius = ANCHOR_SHARE * self.box.size()
+        self._set([*self.pins, Pin(tuple(map(float, picked.at)), radius, is_anchor)])
         if not is_anchor:
             self.last = len(self.pins) - 1
             self._show_all()

@@ -152,6 +152,14 @@ class Toolbox:
             return None
         return self.page.desk.snapshot.model.rows["means"][rows].median(dim=0).values.double().numpy(force=True)
 
+    def size(self, share: float = 0.95) -> float:
+        """Radius about ``center`` (world units) within which this share of the selection lies; 0 without one."""
+        center, rows = self.center(), self.selected()
+        if center is None:
+            return 0.0
+        means = self.page.desk.snapshot.model.rows["means"][rows].numpy(force=True)
+        return float(np.quantile(np.linalg.norm(means - center, axis=1), share))
+
     def pivot(self, center: np.ndarray) -> np.ndarray:  # [3] world
         """What the selection with the middle ``center`` is turned and scaled about."""
         return center if self.clicked_pivot is None else self.clicked_pivot
