@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -109,7 +108,7 @@ def edit_of_patch(patch: Patch, rows: Rows, reason: str) -> RowEdit | None:
 
 
 def fingerprint(ids: Tensor) -> int:
-    """A number that differs for other ids or another order of them, but for a chance of 2^-64."""
+    """A number that differs, as good as always, for other ids and for another order of them."""
     places = torch.arange(len(ids), dtype=torch.int64, device=ids.device)
     mixed = (ids * _MIX[0]) ^ (places * _MIX[1])
     return int((mixed * ((mixed >> 29) | 1)).sum()) ^ len(ids)
@@ -217,11 +216,3 @@ def _without_empty(own: dict[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Ten
 def _home(table: Tensor) -> Tensor:
     """On the CPU, where there is more room than on a GPU."""
     return table.detach().cpu()
-
-
-def stored_bytes(patch: Patch) -> int:
-    """Memory a patch takes."""
-    tensors = [*chain.from_iterable(patch.values.values()), *chain.from_iterable(patch.tables.values())]
-    if patch.lost is not None:
-        tensors += [patch.lost.ids, patch.lost.places, *patch.lost.values.values(), *patch.lost.tables.values()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -20,7 +20,6 @@ import numpy as np
 
 from splat.edit.attributes import ATTRIBUTES
 from splat.edit.ops import OPS, Op
-from splat.edit.shapes import SHAPES, Shape
 from splat.errors import UserError
 from splat.geometry.rotations import split_similarity
 from splat.io.atomic import write_text
@@ -42,11 +41,6 @@ def op_to_json(op: Op) -> dict[str, Any]:
 def op_from_json(data: Any, where: str = "") -> Op:
     """The operation an object describes; UserError with the place (after ``where``), the value and the choices."""
     return _one_of(OPS, "operation", data, where or "the operation")
-
-
-def shape_from_json(data: Any, where: str = "") -> Shape:
-    """As ``op_from_json``, for what ``select`` selects by."""
-    return _one_of(SHAPES, "shape", data, where or "the shape")
 
 
 def ops_from_json(data: Any, where: str = "") -> list[Op]:
