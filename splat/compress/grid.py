@@ -128,9 +128,11 @@ class GridCompressor(NoCompression):
         """Down to a full square, then sorted; quaternions become those that are closest to their neighbours'."""
         if step < self.sort_from or (step - self.sort_from) % self.sort_every or not model.count:
             return
-        kept = kept_rows(model.opacities)
+        kept = kept_rows(_importance(state, model))
         if len(kept) < model.count:
             yield RowEdit(kept, model.count, reason="prune")
+        if side_of(model.count) ** 2 != model.count:  # too many rows are held by hand: the file sorts what fills one
+            return
         order = grid_order(model.rows, seed=seed + step).to(model.device)
         values = {}
         if "quats" in model.rows:
@@ -168,7 +170,7 @@ class GridCompressor(NoCompression):
         for table in [*model.rows.values(), *([] if model.filter3d is None else [model.filter3d])]:
             finite &= table.detach().isfinite().flatten(1).all(1) if table.ndim > 1 else table.detach().isfinite()
         rows = finite.nonzero().squeeze(1)
-        rows = rows[kept_rows(model.opacities.detach()[rows])]
+        rows = rows[kept_rows(_importance(state, model)[rows])]
         cells = state.rows[CELL].to(model.device)[rows]
         model = taken(model, rows[torch.sort(cells, stable=True).indices])
         if "quats" in model.rows:
@@ -226,6 +228,12 @@ def _cells(model: SplatModel, *, seed: int) -> Tensor:  # [N] int64
         order = kept[grid_order(rows, seed=seed).to(kept.device)]
         cells[order] = torch.arange(len(order), device=model.device)
     return cells
+
+
+def _importance(state: CompressState, model: SplatModel) -> Tensor:  # [N]
+    """Opacities; what was edited by hand goes last."""
+    opacities = model.opacities.detach()
+    return opacities if state.held is None else opacities + state.held.to(opacities)
 
 
 def _unit(quats: Tensor) -> Tensor:
