@@ -100,7 +100,15 @@ def test_depth_is_sent_while_somebody_needs_it_and_hides_what_is_behind(page, sh
     axes = np.linalg.inv(shown.camera().camera_from_world)[:3, :3]
     for name, side in (("left", -0.25), ("right", 0.05)):
         place = handle.position + axes @ np.array([side, 0.1, 1.0]) * distance
-        shown.overlay.add_icosphere(f"/splat/{name}", radius=0.05 * distance, color=(255, 0, 0), position=tuple(place))
+        shown.overlay.add_icosphere(
+            f"/splat/{name}",
+            radius=0.05 * distance,
+            color=(255, 0, 0),
+            position=tuple(place),
+            subdivisions=1,
+            cast_shadow=False,
+            receive_shadow=False,
+        )
 
     def red() -> list[bool]:
         window = serving.pixels(page).astype(int)
