@@ -28,7 +28,7 @@ MODES: Mapping[str, Mode] = {
     "alpha": Mode("how little shines through", plain.draw_alpha),
     "normal": Mode("the flattest axis of the splats (red right, green up, blue towards us)", plain.draw_normal),
     "id": Mode("a colour per splat, the same in every view and at every step", categories.draw_ids),
-    "outlines": Mode("borders of the splats that show most", marks.draw_outlines),
+    "outlines": Mode("borders of some splats that are seen", marks.draw_outlines),
     "centers": Mode("a dot per splat", marks.draw_centers),
     "density": Mode("how many splats blend in a pixel", numbers.draw_density, "splats", has_ramp=True),
     "opacity": Mode("opacity of the splats", numbers.of_model("opacity", numbers.opacities), has_ramp=True),

@@ -12,10 +12,9 @@ from splat.viewer.modes.view import Painted, View
 
 OUTLINE_SIGMAS = 1.5
 """Where an opaque splat has a third of its opacity left: about where the eye sees its border."""
-MOST_OUTLINES = 1200
-"""Those on top in the most pixels. More would be a carpet, not a drawing."""
-_FEWEST_PX = 3
-"""A splat on top in fewer pixels than this has no border to show."""
+PROBES = 1500
+"""Places spread evenly over the picture; whatever is on top there is outlined. All that is seen would be a carpet, and
+those that show most would be the large ones, where little is to be seen."""
 _MOST_SAMPLES = 3000
 """Points of one ellipse; beyond, its line has gaps, and it is larger than the picture anyway."""
 _DIMMED = 0.35
@@ -46,14 +45,14 @@ def draw_centers(view: View) -> Painted:
 
 
 def draw_outlines(view: View) -> Painted:
-    """Borders of the splats that show most, each in its own colour made bright, over the dimmed picture."""
-    drawn = view.render(stats=frozenset({"max_contrib"}))
+    """Borders of some splats that are seen, each in its own colour made bright, over the dimmed picture."""
+    drawn = view.render(top_id=True)
     canvas = to_8bit(drawn.color[0] * _DIMMED)
-    on_top = drawn.stats.max_contrib[0]
-    count = min(MOST_OUTLINES, int((on_top >= _FEWEST_PX).sum()))
-    if not count:
+    step = max(1, round((view.camera.width * view.camera.height / PROBES) ** 0.5))
+    probed = drawn.top_id[0, step // 2 :: step, step // 2 :: step]
+    rows = probed[probed >= 0].unique().to(torch.int64)
+    if not len(rows):
         return Painted(canvas)
-    rows = on_top.topk(count).indices
     splats = projected(view, rows)
     places, owners = _ellipses(splats.centers, splats.spread)
     colors = rgb_from_sh0(view.model.rows["sh0"][rows]).clamp(0.02, 1)
@@ -62,12 +61,11 @@ def draw_outlines(view: View) -> Painted:
 
 
 def _ellipses(centers: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:  # [R,2], [R,2,2] -> [S,2], [S]
-    """Points a pixel apart along the borders, and whose they are."""
+    """Points at most a pixel apart along the borders, and whose they are."""
     variances, axes = torch.linalg.eigh(spread)
     radii = variances.clamp_min(0).sqrt() * OUTLINE_SIGMAS  # [R,2], ascending
-    # Perimeter of an ellipse, never more than that of the circle around it; 4 a + 2 pi b is a good bound below.
-    length = 4 * radii[:, 1] + 2 * torch.pi * radii[:, 0]
-    counts = length.nan_to_num().ceil().clamp(8, _MOST_SAMPLES).long()
+    # Where a thin ellipse is flattest, a point runs as fast as on the circle around it.
+    counts = (2 * torch.pi * radii[:, 1]).nan_to_num().ceil().clamp(8, _MOST_SAMPLES).long()
     owners = torch.arange(len(counts), device=centers.device).repeat_interleave(counts)
     first = counts.cumsum(0) - counts
     turn = (torch.arange(len(owners), device=centers.device) - first[owners]) / counts[owners] * (2 * torch.pi)
