@@ -23,7 +23,8 @@ from splat.viewer.arrival import chosen_space, start_pose
 from splat.viewer.desk import Desk
 from splat.viewer.pace import DEFAULT_SHARE
 from splat.viewer.page import Page, error_text
-from splat.viewer.server import DEFAULT_PORT, SecureServer, bound_uploads, open_server, tell_failures
+from splat.viewer.security import DEFAULT_HOST, DEFAULT_PORT
+from splat.viewer.server import SecureServer, bound_uploads, open_server, tell_failures
 
 CLOSE_SECS = 2.0
 """Pages get this long to end; a picture that is being drawn takes less."""
@@ -42,7 +43,7 @@ class Viewer:
         device: torch.device | str = "cpu",
         session: Any = None,
         run_dir: Path | None = None,
-        host: str = "127.0.0.1",
+        host: str = DEFAULT_HOST,
         port: int = DEFAULT_PORT,
         token: str | None,
         header: Mapping[str, Any] | None = None,

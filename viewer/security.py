@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
 TOKEN_BYTES = 24  # 192 bits: nothing to gain by guessing
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?", re.IGNORECASE)
+_NOT_OURS = b"This host name is not one of this server's: use its address, or name it by --host.\n"
 _NO = b"<!doctype html><title>splat</title><p>This page opens with the address that splat printed, token included.\n"
 
 
@@ -62,7 +64,7 @@ class Gate:
     def answer(self, ask: Ask) -> Answer | None:
         """None: come in."""
         if not self._is_ours(ask.hosts):
-            return _refused(b"This host name is not one of this server's.\n")
+            return _refused(_NOT_OURS)
         if ask.upgrades:
             allowed = self._same_origin(ask) and self._has_cookie(ask)
             return None if allowed else _refused(_NO)

@@ -26,9 +26,8 @@ from viser import _messages
 from viser.infra import _infra
 
 from splat.errors import UserError
-from splat.viewer.security import Answer, Ask, Gate, is_loopback, own_names, page_headers
+from splat.viewer.security import DEFAULT_HOST, DEFAULT_PORT, Answer, Ask, Gate, is_loopback, own_names, page_headers
 
-DEFAULT_PORT = 8080
 PORTS_TRIED = 100
 MOST_MESSAGE_BYTES = 8 << 20
 """Of one websocket message from a page; the largest we wait for is a part of an upload (512 kB)."""
@@ -80,7 +79,7 @@ class SecureServer:
         self.viser.stop()
 
 
-def open_server(host: str = "127.0.0.1", port: int = DEFAULT_PORT, token: str | None = None) -> SecureServer:
+def open_server(host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, token: str | None = None) -> SecureServer:
     """Listen on ``host``, on ``port`` or the first free one after it (0: any). ViewerError when that cannot be."""
     check_version(viser.__version__)
     sock = bound_socket(host, port)

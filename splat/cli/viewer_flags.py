@@ -8,9 +8,10 @@ from pathlib import Path
 
 from splat.cli.parsing import Parser, UsageError
 from splat.errors import UserError
+from splat.viewer.pace import DEFAULT_SHARE
+from splat.viewer.security import DEFAULT_HOST, DEFAULT_PORT
 
 EDIT_LOG = "edits.json"
-DEFAULT_HOST, DEFAULT_PORT, DEFAULT_SHARE = "127.0.0.1", 8080, 0.5
 
 
 @dataclass(frozen=True)

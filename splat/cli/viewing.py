@@ -119,7 +119,9 @@ def cut_log(log: Path, done: int) -> None:
     from splat.edit.json_ops import read_log, write_log
 
     ops = read_log(log) if log.exists() else []
-    if len(ops) > done:
+    if not done:
+        log.unlink(missing_ok=True)
+    elif len(ops) > done:
         write_log(log, ops[:done])
 
 

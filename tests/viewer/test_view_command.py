@@ -19,7 +19,10 @@ from helpers import make_tiny_scene
 from splat.cli.commands import train, view
 from splat.cli.main import main
 from splat.cli.viewer_flags import edit_log_path
-from splat.cli.viewing import EndSignal
+from splat.cli.viewing import EndSignal, cut_log
+from splat.edit.json_ops import read_log, write_log
+from splat.edit.ops import Delete, Invert, Select
+from splat.edit.shapes import Everything
 from splat.errors import UserError
 from splat.io.formats import write_model
 
@@ -118,6 +121,18 @@ def test_the_help_tells_every_flag() -> None:
     for flag in ("--host", "--port", "--no-token"):
         assert flag in view.HELP and flag in train.HELP
     assert "--viewer-share" in train.HELP and "--keep-viewer" in train.HELP and "--log" in view.HELP
+
+
+def test_a_resumed_run_keeps_the_part_of_its_log_that_it_remembers(tmp_path) -> None:
+    path, ops = tmp_path / "edits.json", [Select(Everything()), Delete(), Invert()]
+    cut_log(path, 0)
+    write_log(path, ops)
+    cut_log(path, 3)
+    assert read_log(path) == ops
+    cut_log(path, 1)
+    assert read_log(path) == ops[:1]
+    cut_log(path, 0)
+    assert not path.exists()
 
 
 def test_where_a_log_goes(tmp_path) -> None:
