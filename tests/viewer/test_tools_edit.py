@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,42 @@ def test_duplicates_become_the_selection(hands: Hands) -> None:
     hands.page.keyboard.press("Control+z")
     serving.wait_for(lambda: len(hands.ops) == ops, why="undo")
     assert hands.bench.model.count == count
+
+
+def test_the_buttons_do_the_same(hands: Hands) -> None:
+    page, some, ops = hands.page, hands.chosen.clone(), len(hands.ops)
+    page.get_by_role("tab", name="Edit").click()
+    page.get_by_text("Invert", exact=True).click()
+    assert hands.next_op(ops, "invert") == Invert() and torch.equal(hands.chosen, ~some)
+    page.get_by_text("Undo", exact=True).click()
+    serving.wait_for(lambda: len(hands.ops) == ops, why="undo")
+    page.get_by_text("Redo", exact=True).click()
+    serving.wait_for(lambda: len(hands.ops) == ops + 1, why="redo")
+    page.get_by_text("Lasso", exact=True).first.click()
+    serving.wait_for(lambda: hands.ours.tool == "lasso", why="the lasso")
+    page.get_by_text("Draw around what you want").wait_for()
+    page.get_by_text("Keep only", exact=True).click()
+    assert hands.next_op(ops + 1, "delete") == Delete(outside=True)
+    assert hands.bench.model.count == int((~some).sum())
+    page.get_by_text("Undo", exact=True).click()
+    serving.wait_for(lambda: len(hands.ops) == ops + 1, why="undo")
+    assert hands.bench.model.count == len(some)
+
+
+def test_the_selection_moves_by_numbers(hands: Hands) -> None:
+    page, before, rows, ops = hands.page, hands.bits(), hands.chosen.nonzero().squeeze(1), len(hands.ops)
+    page.get_by_role("tab", name="Edit").click()
+    page.get_by_text("Move by numbers").click()
+    apply = page.get_by_role("button", name="Apply to the selection")
+    fields = apply.locator("xpath=ancestor::*[count(.//input) >= 7][1]").locator("input")
+    fields.nth(0).fill("0.25")
+    page.keyboard.press("Tab")
+    time.sleep(0.3)  # the page tells of numbers at most every 50 ms
+    apply.click()
+    matrix = np.array(hands.next_op(ops, "transform").similarity)
+    np.testing.assert_allclose(matrix, [[1, 0, 0, 0.25], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], atol=1e-9)
+    moved = hands.bench.model.rows["means"][rows] - before["means"][rows]
+    np.testing.assert_allclose(moved.numpy(), np.tile([0.25, 0, 0], (len(rows), 1)), atol=1e-5)
 
 
 def test_every_tool_has_its_key_and_the_same_key_ends_it(hands: Hands) -> None:

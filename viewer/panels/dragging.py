@@ -29,7 +29,7 @@ def _start(page: Page, box: Toolbox) -> None:
     gui = page.client.gui
     start = gui.add_button("Drag (G)", hint="Click the selection to place handles, then drag them")
     place = gui.add_button_group("A click places", list(PLACES), hint="Shift-click places the other kind")
-    clear = gui.add_button_group("", ["Clear all", "Take one back"])
+    clear = gui.add_button_group("Placed", ["Clear all", "Take one back"])
     start.on_click(page.guarded(lambda _: box.toggle(DragTool.name)))
     place.on_click(page.guarded(lambda event: box.set(place=PLACES[event.target.value])))
     clear.on_click(page.guarded(lambda event: box.clear() if event.target.value == "Clear all" else box.back()))

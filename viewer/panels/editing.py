@@ -24,7 +24,8 @@ ACTIONS: tuple[tuple[str, str, str, str | None, Op], ...] = (
     ("Unlock all", "Unlock everything", "K", "shift", Mark("unlock")),
 )
 """Words of the button, of the shortcut, its key and modifier, what is done."""
-BUTTON_ROWS = (3, 2, 2)
+BUTTON_ROWS = (("Remove", 2), ("Copy", 1), ("Show", 2), ("Lock", 2))
+"""Label and number of buttons."""
 HISTORY_SECS = 0.2
 SHOWN = 8
 """Entries of each half of the history."""
@@ -47,9 +48,9 @@ def build(page: Page) -> None:
 def _actions(page: Page, box: Toolbox) -> None:
     by_word = {word: op for word, _, _, _, op in ACTIONS}
     words = list(by_word)
-    for count in BUTTON_ROWS:
+    for label, count in BUTTON_ROWS:
         row, words = words[:count], words[count:]
-        group = page.client.gui.add_button_group("", row)
+        group = page.client.gui.add_button_group(label, row)
         group.on_click(page.guarded(lambda event: box.submit(by_word[event.target.value])))
     for _, label, key, modifier, op in ACTIONS:
         if key:
@@ -67,6 +68,9 @@ def _gizmos(page: Page, box: Toolbox) -> None:
     pivot = page.client.gui.add_button_group("Pivot", ["Middle", "Click a point"])
 
     def choose(event: Any) -> None:
+        if box.name not in titles.values():
+            page.notify("Choose a gizmo first.")
+            return
         box.set(pick_pivot=event.target.value != "Middle")
         if event.target.value == "Middle":
             box.clicked_pivot = None
@@ -105,7 +109,7 @@ def _numbers(page: Page, box: Toolbox) -> None:
 
 def _history(page: Page, box: Toolbox) -> None:
     gui = page.client.gui
-    buttons = gui.add_button_group("", ["Undo", "Redo"])
+    buttons = gui.add_button_group("Step", ["Undo", "Redo"])
     text = gui.add_markdown(history_text(page))
 
     def undo() -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+CLOSE_SECS = 1.0
 Job = Callable[[], None]
 
 
@@ -40,11 +41,14 @@ class Runner:
             return self._changed.wait_for(lambda: not self._jobs and not self._busy, timeout_secs)
 
     def close(self) -> None:
-        """Drop what waits; a job that runs ends by itself."""
+        """Drop what waits; a job that runs gets a moment to end."""
         with self._changed:
             self._closed = True
             self._jobs.clear()
             self._changed.notify_all()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSE_SECS)
 
     def _put(self, entry: _Entry) -> None:
         with self._changed:
@@ -55,7 +59,7 @@ class Runner:
             else:
                 self._jobs.append(entry)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._loop, name="splat-page-tools", daemon=True)
+                self._thread = threading.Thread(target=self._loop, name="splat-viewer-tools", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 
