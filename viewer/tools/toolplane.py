@@ -35,7 +35,7 @@ class ToolPlane:
         self._center = np.zeros(3)
 
         @box.page.client.camera.on_update
-        def _(camera: Any) -> None:
+        async def _(camera: Any) -> None:
             self._follow(np.asarray(camera.position))
 
     def catch(self, *, strokes: bool, clicks: bool, rectangles: bool) -> None:
