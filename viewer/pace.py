@@ -133,11 +133,11 @@ class Pace:
         self._moving, self._stale = False, False
         self._sharp = plan.why != "moving"
 
-    def drew(self, plan: Plan, secs: float, *, training: bool) -> None:
-        """It took ``secs``."""
+    def drew(self, plan: Plan, secs: float, *, training: bool, copied_secs: float = 0.0) -> None:
+        """It took ``secs``, and the training ``copied_secs`` to hand out the model it shows."""
         self.speed.note(plan.scale, secs)
         if training:
-            self._share.took(secs, idle=plan.why == "refresh")
+            self._share.took(secs + copied_secs, idle=plan.why == "refresh")
 
 
 def _rest(share: float) -> float:

@@ -27,6 +27,8 @@ ASK_GAP_SECS, ASK_GAP_MOVING_SECS = 0.25, 1.0
 IDLE_BEAT_SECS = 0.5
 DEPTH_PX_MOVING, DEPTH_PX_STILL = 128, 512
 """Longest side of the depth that is sent; it is packed as PNG, which costs far more than the picture's JPEG."""
+COPY_BYTES_PER_SEC = {"cpu": 3e9, "cuda": 500e9}
+"""At which a training copies its model for us; on the low side of what machines do."""
 NO_DEPTH_PAGE = 167.0
 """The page's farthest depth, where nothing is."""
 
@@ -161,7 +163,8 @@ class Worker:
         )
         secs = time.perf_counter() - start
         with self._changed:
-            self._pace.drew(plan, secs, training=self._desk.is_training)
+            copied = copy_secs(snapshot) if plan.why == "refresh" else 0.0
+            self._pace.drew(plan, secs, training=self._desk.is_training, copied_secs=copied)
         self._count += 1
         self.last = DrawnFrame(
             camera, look, snapshot.version, snapshot.step, camera.width, camera.height, plan.scale, plan.why, drawn,
@@ -183,3 +186,9 @@ class Worker:
             self._page.client.local_storage.get_item("splat-frame", timeout=ACKNOWLEDGED_IN_SECS)
         except (TimeoutError, RuntimeError):  # slow, or gone (then we are told), or its storage is blocked
             return
+
+
+def copy_secs(snapshot: Snapshot) -> float:
+    """What the copy of its rows has about cost the training."""
+    size = sum(table.numel() * table.element_size() for table in snapshot.model.rows.values())
+    return size / COPY_BYTES_PER_SEC.get(snapshot.model.device.type, 3e9)

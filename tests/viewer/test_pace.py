@@ -160,6 +160,14 @@ def test_progress_alone_takes_a_twentieth_whatever_the_share(clock) -> None:
     assert busy / (clock.now - start) == pytest.approx(IDLE_SHARE, abs=0.003)
 
 
+def test_the_copy_of_the_model_counts_as_well(clock) -> None:
+    pace, share = make(clock, 0.5)
+    plan = drawn(pace, clock, 0.1)
+    pace.drew(plan, 0.1, training=True, copied_secs=0.3)
+    assert share.wait_secs(idle=False) == pytest.approx(0.4)
+    assert pace.speed.predicted(plan.scale) == pytest.approx(0.1)
+
+
 def test_pages_of_one_training_share_what_is_left(clock) -> None:
     first, share = make(clock, 0.5)
     second = Pace(share, clock=clock)
