@@ -1,12 +1,12 @@
-"""The help panel: what the mouse does, and every shortcut there is."""
+"""The help panel: what mouse and keys of the camera do (those are viser's), and every shortcut there is."""
 
 from __future__ import annotations
 
 from splat.viewer.page import Key, Page
 
 MOUSE = """
-left drag: turn around the point in the middle; right drag: shift; wheel: nearer, farther; double click: turn around
-what was clicked. A tool that is chosen takes the left button; Escape gives it back.
+left drag turns around the point in the middle, right drag shifts, the wheel goes nearer and farther. W A S D Q E walk,
+the arrows turn. A tool that is chosen takes the left button; Escape gives it back.
 """
 _SIGNS = {
     "arrowleft": "←", "arrowright": "→", "arrowup": "↑", "arrowdown": "↓", "cmd/ctrl": "Ctrl", "shift": "Shift",
@@ -18,7 +18,7 @@ _SIGNS = {
 def build(page: Page) -> None:
     """Comes last, when all keys are known."""
     with page.tabs.add_tab("Help"):
-        page.client.gui.add_markdown(f"**Mouse.** {' '.join(MOUSE.split())}")
+        page.client.gui.add_markdown(f"**Camera.** {' '.join(MOUSE.split())}")
         page.client.gui.add_markdown(shortcuts(page.keys))
         page.client.gui.add_markdown("Ctrl+K opens the list of commands. Ctrl is Cmd on a Mac.")
 
