@@ -174,6 +174,28 @@ def test_the_density_of_one_splat_is_one_inside_its_footprint_and_its_total_is_e
     assert float(density[alpha == 0].sum()) < 0.15 * float(fragments[0])
 
 
+def test_what_lies_outside_the_picture_is_not_counted_at_its_border():
+    snapshot = snapshot_of([[-1.2, 0, 2]], scales=0.15, opacities=0.9)  # its centre is left of the picture
+    view = View(snapshot, VIEW, PLAIN, PAINTER)
+    fragments = view.render(stats=frozenset({"fragments"})).stats.fragments[0]
+    density = spread_evenly(view, torch.tensor([0]), fragments)
+    assert float(density.sum()) == pytest.approx(float(fragments[0]), rel=1e-5) and fragments[0] > 50
+    assert float(density.max()) <= 1.0001 and float(density[:3].max()) == 0
+
+
+def test_a_large_picture_has_the_same_density_in_blocks():
+    snapshot = random_snapshot(50)
+    small, large = camera(), camera(width=401, height=301)
+    large.K[:2] *= 8
+    large.K[:2, 2] = (200.5, 150.5)
+    look = Look(ramp="grey", low=0.0, high=12.0)
+    shown = drawn(snapshot, "density", look, view=large).rgb[..., 0].astype(float)
+    assert shown.shape == (301, 401)
+    assert np.abs(shown[:300:2, :400:2] - shown[1:300:2, 1:400:2]).mean() < 3  # but for thin places
+    expected = drawn(snapshot, "density", look, view=small).rgb[..., 0].astype(float)
+    assert abs(shown.mean() - expected.mean()) < 0.12 * expected.mean()
+
+
 def test_density_counts_layers_and_not_what_is_hidden():
     stack = snapshot_of([[0, 0, 2 + i] for i in range(4)], opacities=0.3, scales=[1.0 * (2 + i) for i in range(4)])
     assert numbers(stack, "density", low=0.0, high=8.0)[CENTER] == pytest.approx(4, abs=0.1)

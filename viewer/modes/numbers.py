@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from splat.viewer.lifted import photo_errors, photo_gradients
 from splat.viewer.modes.projected import projected
 from splat.viewer.modes.view import MIN_ALPHA, Painted, View, remembered
 from splat.viewer.ramps import as_colors, seen_range, shares
+
+_FINE_PIXELS = 100_000
+"""A larger picture has its density in blocks of 2x2 px: a span per splat and line is what takes the time."""
 
 
 def painted_number(view: View, values: Tensor, alpha: Tensor, *, near_is_high: bool = False) -> Painted:
@@ -75,7 +79,12 @@ def draw_density(view: View) -> Painted:
     drawn = view.render(stats=frozenset({"fragments"}))
     counts = drawn.stats.fragments[0]
     rows = (counts > 0).nonzero().squeeze(1)
-    return painted_number(view, spread_evenly(view, rows, counts[rows]), drawn.alpha[0])
+    height, width = drawn.alpha.shape[1:]
+    block = 2 if height * width > _FINE_PIXELS else 1
+    coarse = replace(view, camera=view.camera.resized(-(-width // block), -(-height // block)))
+    density = spread_evenly(coarse, rows, counts[rows] / block**2)
+    density = density.repeat_interleave(block, 0).repeat_interleave(block, 1)[:height, :width]
+    return painted_number(view, density, drawn.alpha[0])
 
 
 def spread_evenly(view: View, rows: Tensor, amounts: Tensor) -> Tensor:  # [R], [R] -> [H,W]
@@ -85,8 +94,7 @@ def spread_evenly(view: View, rows: Tensor, amounts: Tensor) -> Tensor:  # [R], 
     (a, b, d), (cx, cy) = marks.spread[:, (0, 0, 1), (0, 1, 1)].unbind(1), marks.centers.unbind(1)
     reach = 2 * (255 * marks.opacities).clamp_min(1).log()  # squared, in standard deviations: where alpha is 1/255
     half = (reach * d).sqrt()
-    first = (cy - half).nan_to_num().floor().clamp(0, height - 1)
-    last = torch.maximum((cy + half).nan_to_num().ceil().clamp(0, height), first + 1)
+    first, last = _cut(cy - half, cy + half, height)
     lines = (last - first).long()
     # One span of pixels per splat and line of the picture: its ends go into a table that is summed up along x.
     owner = torch.arange(len(rows), device=rows.device).repeat_interleave(lines)
@@ -94,11 +102,18 @@ def spread_evenly(view: View, rows: Tensor, amounts: Tensor) -> Tensor:  # [R], 
     off = y + 0.5 - cy[owner]
     middle = cx[owner] + (b / d)[owner] * off
     room = ((reach[owner] - off * off / d[owner]) * (a - b * b / d)[owner]).clamp_min(0).sqrt()
-    left = (middle - room).nan_to_num().floor().clamp(0, width - 1)
-    right = torch.maximum((middle + room).nan_to_num().ceil().clamp(0, width), left + 1)
+    left, right = _cut(middle - room, middle + room, width)
     area = torch.bincount(owner, (right - left).double(), minlength=len(rows))
     share = (amounts.double() / area.clamp_min(1))[owner]
     at = (y * (width + 1)).long()
     ends = torch.bincount(at + left.long(), share, minlength=height * (width + 1))
     ends -= torch.bincount(at + right.long(), share, minlength=height * (width + 1))
     return ends.reshape(height, width + 1).cumsum(1)[:, :width].clamp_min(0).float()
+
+
+def _cut(low: Tensor, high: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """First pixel and the one after the last of spans, at least one pixel long, and then cut at the picture's border:
+    what lies outside is empty."""
+    first = low.nan_to_num().floor()
+    last = torch.maximum(high.nan_to_num().ceil(), first + 1)
+    return first.clamp(0, size), last.clamp(0, size)
