@@ -29,8 +29,8 @@ from splat.errors import UserError
 from splat.viewer.security import DEFAULT_HOST, DEFAULT_PORT, Answer, Ask, Gate, is_loopback, own_names, page_headers
 
 PORTS_TRIED = 100
-MOST_MESSAGE_BYTES = 8 << 20
-"""Of one websocket message from a page; the largest we wait for is a part of an upload (512 kB)."""
+MOST_MESSAGE_BYTES = 32 << 20
+"""Of one websocket message from a page; the largest we wait for is the picture of its own window (``get_render``)."""
 MOST_UPLOAD_BYTES = 64 << 20
 MOST_UPLOADS = 2
 """At once, of one page."""
