@@ -18,7 +18,7 @@ _SWEEPS = 12
 _ORTHOGONAL = 1e-9
 """Cosine of the angle between columns that counts as right."""
 _TINY = 1e-150
-_CHUNK = 16384
+_CHUNK = 8192
 """Rows at a time: what is in flight stays in the cache."""
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import ceil, radians
 
 import torch
 from torch import Tensor
@@ -13,7 +12,8 @@ from splat.edit.drag.arap import ArapMode
 from splat.edit.drag.fields import FieldMode
 from splat.edit.drag.graph import binding, graph_of
 from splat.edit.drag.lattice import lattice_spread
-from splat.edit.drag.motion import Mode, NodeMotion, angle_of, checked, part_of_the_way
+from splat.edit.drag.motion import Mode, NodeMotion, checked
+from splat.edit.drag.path import part_of_the_way, steps_of
 from splat.edit.drag.region import Region, region_of
 from splat.edit.drag.rigid import RigidMode
 from splat.edit.drag.smooth import smooth_weights
@@ -24,10 +24,11 @@ from splat.native.skin import NODES, Skin, skin
 
 _SOFT_FROM = 0.5
 """In a band that bends by itself, what softens the motion begins here (over its width); elsewhere at 0."""
-_STEP_SPACINGS, _STEP_ANGLE, _MOST_STEPS = 4.0, radians(15), 24
-"""A drag that is replayed goes its way in steps of no more than this, each of which a few iterations can follow."""
 _EDGE = 0.6
 """Rows with distances beyond this (in widths of the band) count as its end."""
+
+_QUICK_PIECE, _FULL_PIECE = 8192, 704
+"""Rows with 4 or 45 numbers: torch keeps operations of up to 32768 numbers on the thread that asks for them."""
 
 
 class DragSession:
@@ -60,13 +61,22 @@ class DragSession:
         checked(handles, self._anchors)
         self._motion = self._mode.move(handles)
         means, turns, _ = skin(self._skin, *_tables(self._motion))
-        return self._out(self._primitive.turned(self._before, means, turns))
+        return self._out(self._in_pieces(self._primitive.turned, _QUICK_PIECE, means, turns))
 
     def finish(self) -> dict[str, Tensor]:
         """Full quality for the handles of the last move: shapes deformed, colours turned with them."""
         self._motion = self._mode.finish()
         means, _, gradients = skin(self._skin, *_tables(self._motion), gradients=True)
-        return self._out(self._primitive.deformed(self._before, means, gradients))
+        return self._out(self._in_pieces(self._primitive.deformed, _FULL_PIECE, means, gradients))
+
+    def _in_pieces(self, method: Callable[..., dict[str, Tensor]], rows: int, *motion: Tensor) -> dict[str, Tensor]:
+        """``method`` of the primitive for ``rows`` rows at a time: so few that torch does not wake its threads. While a
+        training keeps the processors busy, waiting for them takes many times as long as the work."""
+        columns = zip(*(table.split(rows) for table in self._before.values()), strict=True)
+        tables = [dict(zip(self._before, piece, strict=True)) for piece in columns]
+        motions = zip(*(table.split(rows) for table in motion), strict=True)
+        pieces = [method(table, *part) for table, part in zip(tables, motions, strict=True)]
+        return {name: torch.cat([values[name] for values in pieces]) for name in pieces[0]}
 
     def _out(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: table.to(self._device) for name, table in values.items()}
@@ -82,14 +92,11 @@ def drag_values(
         UserError: without selection or handles, or for numbers that do not fit, with where they stand.
     """
     checked(drag.handles, drag.anchors)
-    resting = tuple(part_of_the_way(handle, 0.0) for handle in drag.handles)
-    session = DragSession(model, mask, replace(drag, handles=resting), frozen=frozen)
-    longest = max(sum((b - a) ** 2 for a, b in zip(h.at, h.to, strict=True)) ** 0.5 for h in drag.handles)
-    turn = max(angle_of(handle) for handle in drag.handles)
-    steps = min(_MOST_STEPS, max(1, ceil(longest / (_STEP_SPACINGS * session.spacing)), ceil(turn / _STEP_ANGLE)))
-    for step in range(1, steps + 1):
-        share = step / steps
-        session.move(drag.handles if step == steps else tuple(part_of_the_way(h, share) for h in drag.handles))
+    session = DragSession(model, mask, replace(drag, handles=part_of_the_way(drag.handles, 0.0)), frozen=frozen)
+    steps = steps_of(drag.handles, session.spacing)
+    for step in range(1, steps):
+        session.move(part_of_the_way(drag.handles, step / steps))
+    session.move(drag.handles)
     return session.rows, session.finish()
 
 
@@ -130,8 +137,8 @@ def _smooth(region: Region, drag: Drag) -> tuple[Skin, Mode]:
 
 
 def _lattice(region: Region, drag: Drag) -> tuple[Skin, Mode]:
-    low, high = (region.nodes.amin(0).numpy(), region.nodes.amax(0).numpy())
-    return _field(region, drag, lattice_spread(low, high))
+    low, high = region.nodes.amin(0) - region.spacing, region.nodes.amax(0) + region.spacing
+    return _field(region, drag, lattice_spread(low.numpy(), high.numpy()))
 
 
 _MODES = {"arap": _arap, "rigid": _rigid, "smooth": _smooth, "lattice": _lattice}

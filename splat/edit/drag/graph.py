@@ -19,6 +19,9 @@ _EMPTY = 0.75
 _CANDIDATES = 12
 """Nodes near a splat that are looked at; those that hang together with the nearest one carry it."""
 
+_PIECE = 896
+"""Points with 12 candidates of 3 numbers: torch keeps operations of up to 32768 numbers on the thread that asks."""
+
 
 @dataclass(frozen=True, eq=False)
 class DragGraph:
@@ -89,6 +92,13 @@ def binding(points: Tensor, nodes: Tensor, rings: Tensor) -> tuple[Tensor, Tenso
     nearest one carry, so that what is near without hanging together goes its own way.
     """
     places, _ = nearest_points(points, nodes, k=min(_CANDIDATES, len(nodes)))
+    pieces = zip(points.split(_PIECE), places.split(_PIECE), strict=True)
+    bound = [_bound(*piece, nodes, rings) for piece in pieces]
+    return tuple(torch.cat(tables) for tables in zip(*bound, strict=True))  # type: ignore[return-value]
+
+
+def _bound(points: Tensor, places: Tensor, nodes: Tensor, rings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From the candidates [R,C] of each point."""
     allowed = rings[places[:, :1], places]
     away = points.double()[:, None] - nodes[places]  # [R,C,3]
     x, y, z = away.unbind(2)

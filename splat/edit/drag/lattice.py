@@ -13,17 +13,17 @@ _STRICT = 1e6
 """Weight of a handle over that of bending."""
 _REST = 1e-6
 """Weight of not moving at all, which settles what is left open."""
-_MARGIN = 0.02
-"""Room around the box, over its longest side."""
+_THINNEST = 0.25
+"""Least side of the box over its longest one: a cage around a sheet must not fold."""
 
 
 def lattice_spread(low: np.ndarray, high: np.ndarray) -> Callable:
-    """The spread of a cage over the box from ``low [3]`` to ``high [3]`` (``fields.Spread``). Handles are met in the
-    sense of least squares: exactly, up to a part in 10^5, unless there are more than the cage can follow."""
+    """The spread of a cage over the box from ``low [3]`` to ``high [3]``, which is not a point (``fields.Spread``).
+    Handles are met in the sense of least squares: nearly, unless there are more than the cage can follow."""
 
     def spread(points: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        margin = _MARGIN * (high - low).max() + 1e-12
-        origin, size = low - margin, high - low + 2 * margin
+        size = np.maximum(high - low, _THINNEST * (high - low).max())
+        origin = (low + high - size) / 2
         here, _ = _basis((points - origin) / size)
         matrix = _STRICT * np.einsum("pc,pd->cd", here, here) + _bending() + _REST * np.eye(64)
         controls = _STRICT * np.einsum("cd,pd->cp", inverse(matrix), here)  # control points by displacements

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import acos, isfinite, sin
+from dataclasses import dataclass
+from math import acos, isfinite
 from typing import Protocol
 
 import torch
@@ -88,26 +88,10 @@ def frame_points(handles: Sequence[Handle], *, stay: bool = False) -> tuple[Tens
     return torch.cat(points), torch.cat(targets)
 
 
-def part_of_the_way(handle: Handle, share: float) -> Handle:
-    """The handle after ``share`` of its way: places along a line, turns at an even pace."""
-    to = tuple(a + share * (b - a) for a, b in zip(handle.at, handle.to, strict=True))
-    return replace(handle, to=to, turn=_part_of_turn(handle.turn, share))
-
-
 def angle_of(handle: Handle) -> float:
     """How far it turns, radians, 0 to pi."""
     norm = sum(v * v for v in handle.turn) ** 0.5
     return 2 * acos(min(1.0, abs(handle.turn[0]) / norm))
-
-
-def _part_of_turn(turn: tuple[float, ...], share: float) -> tuple[float, float, float, float]:
-    norm = sum(v * v for v in turn) ** 0.5
-    w, *axis = (v / norm if turn[0] >= 0 else -v / norm for v in turn)
-    half = acos(min(1.0, w))
-    if half < 1e-9:
-        return tuple(turn) if share == 1 else (1.0, 0.0, 0.0, 0.0)  # type: ignore[return-value]
-    first, second = sin((1 - share) * half) / sin(half), sin(share * half) / sin(half)
-    return (first + second * w, *(second * v for v in axis))  # type: ignore[return-value]
 
 
 def turned_by(rotation: Tensor, vectors: Tensor) -> Tensor:  # [3,3], [P,3] -> [P,3]

@@ -26,9 +26,11 @@ def rigid_motion(points: Tensor, targets: Tensor, weights: Tensor | None = None)
     before, after = points - center, (targets - target) * share
     spread = torch.stack([(after * before[:, i : i + 1]).sum(0) for i in range(3)], dim=1)
     size = float((before.square() * share).sum())
-    if size == 0:
+    if size == 0 or torch.equal(points, targets):
         return torch.eye(3, dtype=torch.float64), target - center
-    rotation = split_gradients((spread / size + _ALIKE * torch.eye(3, dtype=torch.float64))[None])[0][0]
+    rotation = torch.eye(3, dtype=torch.float64)
+    for _ in range(3):  # each turn takes the bias of the last by a factor of it; what is open stays as it was
+        rotation = split_gradients((spread / size + _ALIKE * rotation)[None])[0][0]
     return rotation, target - rotation @ center
 
 
