@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import serving
 from controls import check, choose, control, fill, nudge, press, tab
+from viewer_scene import random_snapshot
 
 from splat.model.labels import SELECTED
 from splat.viewer.look import Look
@@ -43,6 +44,7 @@ def test_the_ramp_and_its_range(page, shown) -> None:
     check(page, "Range from what is seen")
     serving.wait_for(lambda: shown.look.low is not None, why="a range of one's own")
     assert (shown.look.low, shown.look.high) == pytest.approx(values, rel=0.02)
+    serving.wait_for(lambda: control(page, "High").input_value() not in ("", "1"), why="the range to be shown")
     fill(page, "High", "7.5")
     reached(shown, high=7.5)
     fill(page, "Low", "0.25")
@@ -58,8 +60,9 @@ def test_the_ramp_and_its_range(page, shown) -> None:
 
 def test_how_splats_are_drawn(page, shown) -> None:
     tab(page, "View")
+    reached(shown, sh_degree=1)  # all that the model has
     nudge(page, "SH degree")
-    reached(shown, sh_degree=2)
+    reached(shown, sh_degree=0)
     choose(page, "Filter", "mip")
     reached(shown, filter2d="mip")
     choose(page, "Filter", "as trained")
@@ -91,6 +94,7 @@ def test_the_crop_box_fits_is_typed_and_selects(page, shown, served) -> None:
     low, high = np.percentile(means, (2, 98), axis=0)
     assert np.allclose(shown.look.crop.size, high - low, atol=1e-4)
     assert shown.wants_depth
+    serving.wait_for(lambda: control(page, "Sides").input_value() not in ("", "1"), why="the sides to be shown")
     fill(page, "Sides", "1")
     serving.wait_for(lambda: shown.look.crop.size[0] == 1, why="another side")
     box = shown.look.crop
@@ -136,6 +140,15 @@ def dragged(page, shown, at, before) -> bool:
         ):
             return True
     return False
+
+
+def test_a_convex_model_offers_only_its_own_filter(browser) -> None:
+    model = random_snapshot(20, kind="convex").model
+    with serving.serve(model) as convex, serving.opened(browser, convex) as (page, shown):
+        serving.wait_for(lambda: shown.look.sh_degree == 1, why="the model to be known")
+        tab(page, "View")
+        control(page, "Filter").click()
+        assert [option.inner_text() for option in page.get_by_role("option").all()] == ["as trained", "classic"]
 
 
 def test_legends_tell_their_ends_and_escape_names() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from splat.io.ramps import color_table
 from splat.model.filter2d import FILTERS_2D
+from splat.model.splat_model import SplatModel
 from splat.render.footprints import FOOTPRINTS
 from splat.viewer.look import Look
 from splat.viewer.modes import MODES
@@ -36,6 +37,7 @@ class DisplayPanel:
         self.gui = page.client.gui
         look = page.look
         self._shown: Any = None
+        self._fitted = False
         has_photos = page.desk.scene is not None and bool(page.desk.scene.train_indices)
         names = tuple(name for name, mode in MODES.items() if not mode.needs or has_photos)
         self.mode = self.gui.add_dropdown("Mode", names, initial_value=look.mode if look.mode in names else "color")
@@ -60,6 +62,8 @@ class DisplayPanel:
         frame, snapshot = self.page.last, self.page.snapshot
         if frame is None or snapshot is None:
             return
+        if not self._fitted:
+            self._fit(snapshot.model)
         look, values = frame.look, frame.drawn.values
         state = (look.mode, look.ramp, look.log_scale, look.invert, values, snapshot.labels.names)
         if state == self._shown:
@@ -71,6 +75,15 @@ class DisplayPanel:
             self.legend.content = ramp_html(look, values)
         else:
             self.legend.content = ""
+
+    def _fit(self, model: SplatModel) -> None:
+        """Offer what this model can be drawn with, once there is one."""
+        self._fitted = True
+        possible = FOOTPRINTS[model.render_inputs().kind].filters2d
+        self.filter.options = (AS_TRAINED, *(name for name in FILTERS_2D if name in possible))
+        self.degree.value = min(int(self.degree.value), model.sh_degree)
+        self.degree.max = max(model.sh_degree, 1)  # a slider needs some length
+        self.degree.disabled = model.sh_degree == 0
 
     def _on(self, control: Any, change: Callable[[], Any]) -> None:
         control.on_update(self.page.guarded(lambda _: change()))
@@ -92,8 +105,7 @@ class DisplayPanel:
 
     def _splat_controls(self, look: Look) -> None:
         gui, page = self.gui, self.page
-        kind = _footprint_of(page)
-        filters = (AS_TRAINED, *(name for name in FILTERS_2D if kind is None or name in FOOTPRINTS[kind].filters2d))
+        filters = (AS_TRAINED, *FILTERS_2D)
         self.degree = gui.add_slider("SH degree", 0, 3, 1, 3 if look.sh_degree is None else look.sh_degree,
                                      hint="Highest band of view-dependent colour")  # fmt: skip
         self.filter = gui.add_dropdown("Filter", filters, initial_value=look.filter2d or AS_TRAINED)
@@ -164,9 +176,3 @@ def _escaped(text: str) -> str:
 def _purpose(mode: str) -> str:
     row = MODES[mode]
     return f"*{row.purpose}*"
-
-
-def _footprint_of(page: Page) -> str | None:
-    """Which kind is drawn; None while no model has come yet."""
-    snapshot = page.snapshot
-    return None if snapshot is None else snapshot.model.render_inputs().kind
