@@ -32,8 +32,9 @@ def right_end(model: SplatModel) -> torch.Tensor:  # [N] bool
 
 
 def lift(model: SplatModel, by: float = 0.4, **settings) -> Drag:
-    """The right end goes up (y), with its middle as the handle."""
-    at = model.rows["means"][right_end(model)].mean(0)
+    """The right end goes up (y), by the splat in its middle."""
+    end = model.rows["means"][right_end(model)]
+    at = end[(end - end.mean(0)).norm(dim=1).argmin()]
     to = at + torch.tensor([0.0, by, 0.0])
     return Drag((Handle(tuple(at.tolist()), tuple(to.tolist())),), **settings)
 

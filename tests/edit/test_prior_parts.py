@@ -223,16 +223,18 @@ def test_the_gradient_of_a_field_against_differences() -> None:
 # --- regions, pins, graph ----------------------------------------------------------------------------------------
 
 
-def test_regions_of_a_grid() -> None:
-    """On a line of splats the shell of the upper half is the next few below it."""
+def test_regions_of_a_line() -> None:
+    """The shell of the upper half of a line of splats is the next few below it."""
     means = torch.zeros(40, 3)
     means[:, 0] = torch.arange(40) * 0.1
     mask = torch.arange(40) >= 20
     regions = split_regions(means, mask, neighbours=3)
-    assert sorted(regions.rows[: regions.masked].tolist()) == list(range(20, 40))
-    assert sorted(regions.rows[regions.shell].tolist()) == [17, 18, 19] and regions.masked == 20
+    assert regions.rows.tolist() == list(range(17, 40))
+    assert regions.rows[regions.shell].tolist() == [17, 18, 19]
     more = split_regions(means, mask, neighbours=3, also=torch.tensor([5, 30]))
-    assert sorted(more.rows[more.shell].tolist()) == [5, 17, 18, 19]
+    assert more.rows[more.shell].tolist() == [5, 17, 18, 19]
+    means[30] = torch.nan
+    assert 30 not in split_regions(means, mask, neighbours=3).rows.tolist()
 
 
 def test_what_is_far_from_a_lonely_object_is_no_shell() -> None:
@@ -242,78 +244,91 @@ def test_what_is_far_from_a_lonely_object_is_no_shell() -> None:
     assert len(split_regions(means, torch.zeros(15, dtype=torch.bool)).rows) == 0
 
 
-def test_pins_hold_their_places_whatever_stands_near() -> None:
+def test_pins_are_firm_within_their_radius_and_at_the_nearest_splat() -> None:
+    points = torch.tensor([[0.0, 0, 0], [0.3, 0, 0], [0.6, 0, 0], [2.0, 0, 0], [2.45, 0, 0], [9.0, 0, 0]])
+    drag = Drag((Handle((0.0, 0, 0), (0.0, 1, 0), 0.3),), (Handle((2.1, 0, 0), (0.0, 0, 0)),))
+    start = points + torch.tensor([0.0, 0.9, 0.0])  # a tenth is missing at the handle, all is too much at the anchor
+    pins = pins_of(drag, points, start, falloff=0.5)
+    # An anchor without a radius holds the splat nearest to it, 0.1 away; the fifth is 0.25 beyond that.
+    wanted = torch.tensor([1.0, 1, (1 - 0.6**2) ** 2, 1, (1 - 0.5**2) ** 2, 0])
+    torch.testing.assert_close(pins.firm, wanted, rtol=1e-3, atol=1e-4)
+    closed = torch.tensor([0.1, 0.1, 0.1, -0.9, -0.9, 0.0]) * wanted
+    torch.testing.assert_close(pins.closing[:, 1], closed, rtol=1e-3, atol=1e-4)
+    assert not bool(pins.closing[:, [0, 2]].any())
+
+
+def test_pins_close_by_each_arrive_where_they_should() -> None:
     cloud = slab().rows["means"]
-    turn = (0.8, 0.0, 0.0, 0.6)
-    first, second = tuple(cloud[0].tolist()), tuple((cloud[0] + 0.05).tolist())
-    drag = Drag(
-        (Handle(first, (0.0, 2.0, 0.0)), Handle(second, (1.0, 0.0, 0.0), 0.02, turn)),
-        (Handle((-1.0, 0, 0), (9.0, 9, 9)),),
-    )
-    firm, held = pins_of(drag, cloud, falloff=0.3).held(torch.tensor([first, second, (-1.0, 0, 0), (0.0, 9, 9)]))
-    torch.testing.assert_close(firm, torch.tensor([1.0, 1, 1, 0]))
-    wanted = torch.tensor([[0.0, 2, 0], [1.0, 0, 0], [-1.0, 0, 0]]) - torch.tensor([first, second, (-1.0, 0, 0)])
-    torch.testing.assert_close(held[:3], wanted, rtol=1e-4, atol=1e-4)
-    assert torch.equal(held[3], torch.zeros(3))
-
-
-def test_a_handle_turns_what_is_within_its_radius() -> None:
     turn = (0.8, 0.0, 0.0, 0.6)  # about z
-    pins = pins_of(Drag((Handle((0.0, 0, 0), (1.0, 0, 0), 0.5, turn),)), slab().rows["means"], falloff=0.1)
-    place = torch.tensor([[0.3, 0.1, 0.2]])
-    firm, held = pins.held(place)
-    moved = place @ matrix_from_quat(torch.tensor(turn)).T + torch.tensor([1.0, 0, 0])
-    assert float(firm) == 1
-    torch.testing.assert_close(place + held, moved)
+    first, second = (tuple(cloud[row].tolist()) for row in (0, int((cloud - cloud[0]).norm(dim=1).sort().indices[1])))
+    drag = Drag((Handle(first, (0.0, 2.0, 0.0)), Handle(second, (1.0, 0.0, 0.0), 0.0, turn)))
+    moved = cloud + pins_of(drag, cloud, cloud, falloff=0.3).closing
+    arrived = torch.stack([moved[(cloud - torch.tensor(at)).norm(dim=1).argmin()] for at in (first, second)])
+    torch.testing.assert_close(arrived, torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 0.0]]), rtol=1e-4, atol=1e-4)
 
 
 def test_the_energy_is_that_of_shapes_not_of_motions() -> None:
-    cloud = slab().rows["means"]
-    graph = node_graph(cloud, torch.ones(len(cloud), dtype=torch.bool), 60)
-    nodes = cloud[graph.rows]
-    assert len(graph.rows.unique()) == 60
+    model = slab(2000)
+    graph = node_graph(model, torch.ones(model.count, dtype=torch.bool), 80)
+    cloud = model.rows["means"]
+    nodes = graph.gathered(cloud)
+    assert 20 < graph.count <= 80
+    torch.testing.assert_close(nodes[graph.ends[1]] - nodes[graph.ends[0]], graph.edges, rtol=1e-4, atol=1e-5)
     turn = matrix_from_quat(torch.tensor([0.5, 0.5, 0.5, 0.5]))
-    for moved in (nodes, nodes @ turn.T + 3):
-        assert float(graph.energy(moved)) < 1e-9
+    for moved in (cloud, cloud @ turn.T + 3):
+        assert float(graph.energy(graph.gathered(moved))) < 1e-9
     stretched, more = (float(graph.energy(nodes * factor)) for factor in (1.1, 1.2))
     assert stretched > 1e-4 and more == pytest.approx(4 * stretched, rel=1e-3)
-    mirrored = nodes * torch.tensor([-1.0, 1, 1])
-    assert float(graph.energy(mirrored)) > 0.1
+    assert float(graph.energy(nodes * torch.tensor([-1.0, 1, 1]))) > 0.1  # a mirror is no rotation
     turns = graph.turned(nodes, nodes @ turn.T)
-    torch.testing.assert_close(turns, turn.expand_as(turns), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(turns, turn.expand_as(turns), rtol=1e-3, atol=1e-3)
 
 
 def test_the_gradient_of_the_energy_against_differences() -> None:
     """The rotations are found anew, and yet the gradient with them fixed is the gradient."""
-    cloud = slab(200).rows["means"].double()
-    graph = node_graph(cloud, torch.ones(200, dtype=torch.bool), 30)
-    places = cloud[graph.rows] + 0.1 * torch.randn(30, 3, generator=torch.Generator().manual_seed(1)).double()
-    places.requires_grad_()
-    graph.energy(places).backward()
-    step = torch.zeros_like(places)
+    model = slab(300)
+    model.rows = {name: table.double() for name, table in model.rows.items()}
+    graph = node_graph(model, torch.ones(300, dtype=torch.bool), 40)
+    nodes = graph.gathered(model.rows["means"])
+    nodes = nodes + 0.1 * torch.randn(nodes.shape, generator=torch.Generator().manual_seed(1)).double()
+    nodes.requires_grad_()
+    graph.energy(nodes).backward()
+    step = torch.zeros_like(nodes)
     step[7, 1] = 1e-5
     with torch.no_grad():
-        difference = (graph.energy(places + step) - graph.energy(places - step)) / 2e-5
-    assert float(places.grad[7, 1]) == pytest.approx(float(difference), rel=1e-5)
+        difference = (graph.energy(nodes + step) - graph.energy(nodes - step)) / 2e-5
+    assert float(nodes.grad[7, 1]) == pytest.approx(float(difference), rel=1e-5)
 
 
 def test_what_hangs_on_nodes_follows_them() -> None:
-    cloud = slab().rows["means"]
-    graph = node_graph(cloud, torch.ones(len(cloud), dtype=torch.bool), 60)
-    torch.testing.assert_close(graph.blend_weights.sum(1), torch.ones(len(cloud)))
-    offsets = torch.tensor([[1.0, -2, 3]]).expand(60, 3)
-    torch.testing.assert_close(graph.spread(offsets), offsets[:1].expand(len(cloud), 3))
+    model = slab()
+    graph = node_graph(model, torch.ones(model.count, dtype=torch.bool), 60)
+    torch.testing.assert_close(graph.carried.sum(1), torch.ones(model.count))
+    offsets = torch.tensor([[1.0, -2, 3]]).expand(graph.count, 3)
+    torch.testing.assert_close(graph.spread(offsets), offsets[:1].expand(model.count, 3))
+    torch.testing.assert_close(graph.gathered(graph.spread(offsets)), offsets)
+
+
+def test_what_only_comes_near_does_not_follow() -> None:
+    """Two slabs with a gap between them are two parts."""
+    model = slab(2000)
+    model.rows["means"][:, 1] += torch.where(model.rows["means"][:, 1] > 0, 0.4, 0.0)
+    graph = node_graph(model, torch.ones(model.count, dtype=torch.bool), 400)
+    upper = graph.gathered(model.rows["means"])[:, 1] > 0.2
+    one, other = graph.ends
+    assert bool((upper[one] == upper[other]).all())
+    moved = graph.spread(upper.float()[:, None])[:, 0]
+    assert torch.equal(moved.round(), (model.rows["means"][:, 1] > 0.2).float())
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_splats_have_a_graph_too(count: int) -> None:
-    cloud = slab(count).rows["means"]
-    graph = node_graph(cloud, torch.zeros(count, dtype=torch.bool), 50)
-    moved = cloud.clone().requires_grad_()
-    graph.energy(moved[graph.rows]).backward()
-    assert (
-        bool(torch.isfinite(moved.grad).all()) and graph.turned(cloud[graph.rows], cloud[graph.rows]).shape[0] == count
-    )
+    model = slab(count)
+    graph = node_graph(model, torch.ones(count, dtype=torch.bool), 50)
+    moved = model.rows["means"].clone().requires_grad_()
+    graph.energy(graph.gathered(moved)).backward()
+    nodes = graph.gathered(model.rows["means"])
+    assert bool(torch.isfinite(moved.grad).all()) and graph.turned(nodes, nodes).shape == (count, 3, 3)
 
 
 # --- views -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import torch
 from prior_worlds import cameras, lift, right_end, slab
 from torch import Tensor
 
+from splat.edit.drag.drag import drag_values
 from splat.edit.ops import Drag, Handle
 from splat.edit.prior.none import NoPrior
 from splat.edit.prior.protocol import EditView
@@ -62,10 +63,9 @@ def test_the_handle_arrives_and_the_rest_keeps_its_bits(kind: str) -> None:
 def test_shell_and_mask_are_what_changes() -> None:
     model = slab()
     mask = right_end(model)
-    plain = Drag(lift(model).handles, mode="rigid")
-    edit = refine_drag(model, mask, plain, [], NoPrior(), NativeRasterizer(), settings=QUICK)
-    rows = set(edit.values["means"][0].tolist())
-    assert rows == set(split_regions(model.rows["means"], mask).rows.tolist())
+    for band, also in ((0.0, None), (1.0, drag_values(model, mask, lift(model, band=1.0))[0])):
+        edit = refine_drag(model, mask, lift(model, band=band), [], NoPrior(), NativeRasterizer(), settings=QUICK)
+        assert torch.equal(edit.values["means"][0], split_regions(model.rows["means"], mask, also=also).rows)
 
 
 def test_an_anchor_stays() -> None:

@@ -1,5 +1,5 @@
-"""Adam over a few float32 tensors, by the native step. (torch's own loads a compiler first, which takes longer than a
-drag.)"""
+"""Adam (Kingma and Ba 2015) over many small tensors. torch's own loads a compiler first, which takes longer than a
+drag; the native step wakes a pool of threads for every tensor, which is meant for large ones."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ class Adam:
                     self._stepped(table, table.grad, group.lr)
 
     def _stepped(self, table: Tensor, grad: Tensor, lr: float) -> None:
-        from splat.native import ops  # loads the native library, so only when it is used
-
-        key, grad = id(table), grad.contiguous()
-        first, second = self._moments.setdefault(key, (torch.zeros_like(grad), torch.zeros_like(grad)))
+        key = id(table)
+        first, second = self._moments.setdefault(key, (torch.zeros_like(table), torch.zeros_like(table)))
         self._steps[key] = number = self._steps.get(key, 0) + 1
-        ops.adam_step(table.detach(), grad, first, second, lr=lr, beta1=_BETA1, beta2=_BETA2, eps=_EPS, step=number)
+        first.lerp_(grad, 1 - _BETA1)
+        second.mul_(_BETA2).addcmul_(grad, grad, value=1 - _BETA2)
+        spread = (second / (1 - _BETA2**number)).sqrt_().add_(_EPS)
+        table.addcdiv_(first, spread, value=-lr / (1 - _BETA1**number))

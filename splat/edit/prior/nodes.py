@@ -1,6 +1,6 @@
-"""A few splats stand for all that move: their graph has the energy, the others go along.
+"""The geometric energy: that of the drag's own graph, at wherever the splats are.
 
-The energy is that of as-rigid-as-possible deformation (Sorkine and Alexa 2007): E = sum_ij w_ij |(x_i - x_j) -
+It is that of as-rigid-as-possible deformation (Sorkine and Alexa 2007): E = sum_ij w_ij |(x_i - x_j) -
 R_i (g_i - g_j)|^2. With R_i the best rotation, its gradient is that of the sum with R_i fixed, so R_i is found anew at
 every step and never differentiated.
 """
@@ -12,46 +12,50 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from splat.edit.prior.regions import k_nearest
+from splat.edit.drag.graph import binding, graph_of
+from splat.edit.drag.region import region_of
 from splat.geometry.deformation import split_gradients
-
-_EDGES = 8
-"""Neighbours of a node."""
-_BLEND = 4
-"""Nodes a splat goes along with."""
+from splat.model.splat_model import SplatModel
 
 
 @dataclass(frozen=True, eq=False)
 class NodeGraph:
-    """M nodes, which are splats, and how the R splats that move hang on them."""
+    """M nodes, each the weighted mean of some of the R splats that move; E edges, each at both of its ends."""
 
-    rows: Tensor  # [M] int64, places among the R
-    neighbours: Tensor  # [M,E] int64, places among the M
-    edges: Tensor  # [M,E,3] world units: neighbour minus node at rest
-    weights: Tensor  # [M,E], sum 1 over all: exp(-d^2 / mean d^2)
-    blend_nodes: Tensor  # [R,B] int64
-    blend_weights: Tensor  # [R,B], sum 1
+    node_of: Tensor  # [R] int64
+    shares: Tensor  # [R], sum 1 over the rows of a node
+    ends: Tensor  # [2,E] int64
+    edges: Tensor  # [E,3] world units: second end minus first, at rest
+    weights: Tensor  # [E], sum 1
+    carriers: Tensor  # [R,B] int64: nodes a splat goes along with
+    carried: Tensor  # [R,B], sum 1
     spacing: float
-    """World units: typical length of an edge."""
+    """World units."""
+    count: int
+
+    def gathered(self, places: Tensor) -> Tensor:  # [R,3] -> [M,3]
+        """Where the nodes are when the splats are at ``places``."""
+        return places.new_zeros(self.count, 3).index_add(0, self.node_of, self.shares[:, None] * places)
 
     def spread(self, table: Tensor) -> Tensor:  # [M,D] -> [R,D]
         """What the nodes have, for every splat."""
-        picked = table[self.blend_nodes.flatten()].unflatten(0, self.blend_nodes.shape)
-        return (picked * self.blend_weights[..., None]).sum(1)
+        picked = table.index_select(0, self.carriers.flatten()).unflatten(0, self.carriers.shape)
+        return (picked * self.carried[..., None]).sum(1)
 
-    def rotations(self, places: Tensor) -> Tensor:  # [M,3] -> [M,3,3]
+    def rotations(self, nodes: Tensor) -> Tensor:  # [M,3] -> [M,3,3]
         """The rotation of each node's edges that fits best; never a mirror."""
-        moved = places[self.neighbours] - places[:, None]
-        correlation = (self.weights[..., None] * moved).transpose(1, 2) @ self.edges  # [M,3,3]
-        return split_gradients(correlation)[0].to(places.dtype)
+        one, other = self.ends
+        outer = (self.weights[:, None] * (nodes[other] - nodes[one]))[:, :, None] * self.edges[:, None]
+        sums = nodes.new_zeros(self.count, 9).index_add(0, one, outer.flatten(1))
+        return split_gradients(sums.unflatten(1, (3, 3)))[0].to(nodes.dtype)
 
-    def energy(self, places: Tensor) -> Tensor:  # [M,3] -> scalar
+    def energy(self, nodes: Tensor) -> Tensor:  # [M,3] -> scalar
         """Weighted mean over the edges, in units of the spacing squared."""
+        one, other = self.ends
         with torch.no_grad():
-            turns = self.rotations(places)
-        rigid = torch.einsum("mij,mej->mei", turns, self.edges)
-        apart = places[self.neighbours] - places[:, None] - rigid
-        return (self.weights * apart.square().sum(2)).sum() / self.spacing**2
+            turned = (self.rotations(nodes)[one] @ self.edges[..., None]).squeeze(2)
+        apart = nodes[other] - nodes[one] - turned
+        return (self.weights * apart.square().sum(1)).sum() / self.spacing**2
 
     def turned(self, before: Tensor, after: Tensor) -> Tensor:  # [M,3], [M,3] -> [R,3,3]
         """How each splat turns when the nodes go from one place to another: its nodes' rotations, blended and made
@@ -61,39 +65,22 @@ class NodeGraph:
         return split_gradients(mixed)[0].to(after.dtype)
 
 
-def node_graph(points: Tensor, eligible: Tensor, count: int) -> NodeGraph:
-    """points [R,3] at rest; nodes are taken from ``eligible [R]`` bool (all, where none is)."""
-    pool = eligible.nonzero().squeeze(1)
-    pool = pool if len(pool) else torch.arange(len(points), device=points.device)
-    rows = pool[_spread_out(points[pool], min(count, len(pool)))]
-    nodes = points[rows]
-    k = min(_EDGES + 1, len(rows))
-    distances, neighbours = (table[:, 1:] for table in k_nearest(nodes, nodes, k))
-    mean_square = distances.square().mean().clamp_min(1e-20) if distances.numel() else points.new_ones(())
-    weights = torch.exp(-distances.square() / mean_square)
-    weights = weights / weights.sum().clamp_min(1e-20)
-    blend_nodes, blend_weights = _blend(points, nodes)
-    spacing = float(distances.median()) if distances.numel() else 1.0
-    edges = nodes[neighbours] - nodes[:, None]
-    return NodeGraph(rows, neighbours, edges, weights, blend_nodes, blend_weights, max(spacing, 1e-6))
-
-
-def _blend(points: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:  # [R,B], [R,B]
-    """(1 - d/d_last)^2 of the nearest nodes, where ``d_last`` is the distance of the first that has no say."""
-    distances, nearest = k_nearest(points, nodes, min(_BLEND + 1, len(nodes)))
-    if distances.shape[1] == 1:
-        return nearest, torch.ones_like(distances)
-    weights = (1 - distances[:, :-1] / distances[:, -1:].clamp_min(1e-20)).square() + 1e-12
-    return nearest[:, :-1], weights / weights.sum(1, keepdim=True)
-
-
-def _spread_out(points: Tensor, count: int) -> Tensor:  # [P,3] -> [count] int64
-    """Farthest points: each next one is the farthest from those taken, beginning next to the middle."""
-    taken = torch.empty(count, dtype=torch.int64, device=points.device)
-    place = (points - points.mean(0)).square().sum(1).argmin()
-    least = torch.full((len(points),), torch.inf, dtype=points.dtype, device=points.device)
-    for i in range(count):
-        taken[i] = place
-        least = torch.minimum(least, (points - points[place]).square().sum(1))
-        place = least.argmax()
-    return taken
+def node_graph(model: SplatModel, moving: Tensor, most: int) -> NodeGraph:
+    """The graph of the rows ``moving [N]`` bool, with at most ``most`` nodes; what only comes near without hanging
+    together is not joined. Rows are in their order in the model."""
+    region = region_of(model, moving, band=0, most_nodes=most)
+    found = graph_of(region.nodes, region.points, region.spacing)
+    graph, device = found.graph, model.device
+    carriers, carried, _ = binding(region.points, region.nodes, found.rings)
+    weights = model.opacities.detach()[region.rows.to(device)].double().cpu().clamp_min(1e-2)
+    sums = torch.zeros(len(region.nodes), dtype=torch.float64).index_add(0, region.node_of, weights)
+    one = torch.repeat_interleave(torch.arange(graph.count), graph.begin.diff().long())
+    other = graph.neighbours.long()
+    edge_weights = graph.weights / graph.weights.sum().clamp_min(1e-300)
+    dtype = model.rows["means"].dtype
+    return NodeGraph(
+        node_of=region.node_of.to(device), shares=(weights / sums[region.node_of]).to(device, dtype),
+        ends=torch.stack([one, other]).to(device), edges=(graph.rest[other] - graph.rest[one]).to(device, dtype),
+        weights=edge_weights.to(device, dtype), carriers=carriers.long().to(device), carried=carried.to(device, dtype),
+        spacing=region.spacing, count=len(region.nodes),
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where the splats of a drag are while it is refined: what is learned, and what stands whatever is learned."""
+"""Where the splats of a drag are while it is refined: where the geometric drag put them, and what is learned."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from torch import Tensor
 
 from splat.edit.prior.adam import Group
 from splat.edit.prior.nodes import NodeGraph
-from splat.edit.prior.pins import Pins
 from splat.edit.prior.regions import Regions
 from splat.edit.prior.triplane import TriplaneField
 
 
 @dataclass(eq=False)
 class Offsets:
-    """Places of the R rows that move: start + nodes' offsets + field, overruled by the pins where those are firm.
+    """Places of the R rows that move: start + (1 - firmness) (nodes' offsets + field).
 
     Where we leave the paper: the field corrects a geometric start instead of making the whole drag, the nodes of a
     graph move beside it, the rest does not move at all (so the rule for "outside" begins at the shell), and handles
@@ -28,26 +27,22 @@ class Offsets:
     regions: Regions
     graph: NodeGraph
     firm: Tensor  # [R] 0..1
-    held: Tensor  # [R,3] offsets from ``rest``
     nodes: Tensor  # [M,3] learned, world units
     field: TriplaneField | None
 
     @staticmethod
     def of(
-        rest: Tensor, start: Tensor, regions: Regions, *, graph: NodeGraph, pins: Pins, field: TriplaneField | None
+        rest: Tensor, start: Tensor, regions: Regions, *, graph: NodeGraph, firm: Tensor, field: TriplaneField | None
     ) -> Offsets:
-        firm, held = pins.held(rest)
-        nodes = torch.zeros(len(graph.rows), 3, dtype=rest.dtype, device=rest.device, requires_grad=True)
-        return Offsets(rest, start, regions, graph, firm, held, nodes, field)
+        nodes = torch.zeros(graph.count, 3, dtype=rest.dtype, device=rest.device, requires_grad=True)
+        return Offsets(rest, start, regions, graph, firm, nodes, field)
 
-    def free(self) -> Tensor:  # [R,3]
-        """What was learned, on top of the start."""
+    def learned(self) -> Tensor:  # [R,3]
+        """On top of the start."""
         offsets = self.graph.spread(self.nodes)
-        return offsets if self.field is None else offsets + self.field(self.rest, ~self.regions.shell)
-
-    def places(self, free: Tensor) -> Tensor:  # [R,3] -> [R,3]
-        firm = self.firm[:, None]
-        return (1 - firm) * (self.start + free) + firm * (self.rest + self.held)
+        if self.field is not None:
+            offsets = offsets + self.field(self.rest, ~self.regions.shell)
+        return (1 - self.firm[:, None]) * offsets
 
     @property
     def unit(self) -> float:

@@ -1,55 +1,39 @@
-"""Handles and anchors as a part of the map itself: whatever is learned around them, they reach their places."""
+"""Handles and anchors: they arrive exactly, and nothing is learned where they hold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from splat.edit.ops import Drag, Handle
-from splat.geometry.rotations import matrix_from_quat
+from splat.edit.ops import Drag
+from splat.geometry.rotations import matrix_from_quat, rotated
 
 
 @dataclass(frozen=True, eq=False)
 class Pins:
-    """K handles and anchors; an anchor is a handle that goes nowhere."""
+    """How the K handles and anchors hold R points, and the last bit of the way to where they go."""
 
-    at: Tensor  # [K,3]
-    to: Tensor  # [K,3]
-    turns: Tensor  # [K,3,3]
-    cores: Tensor  # [K] world units: within it points follow exactly
-    falloff: float
-    """World units beyond the core after which a pin has no say."""
-
-    def held(self, points: Tensor) -> tuple[Tensor, Tensor]:  # [P,3] -> [P], [P,3]
-        """How firmly each point is held (1 = it goes where the pins say) and the offset it is held to.
-
-        A pin's share is c/(1-c) with c its firmness, so that at a pin its own offset stands, however near others are.
-        """
-        apart = points[:, None] - self.at  # [P,K,3]
-        beyond = (apart.norm(dim=2) - self.cores).clamp_min(0) / self.falloff
-        firm = (1 - beyond.square()).clamp_min(0).square()  # 1 at the core, smooth to 0 at the falloff
-        share = firm / (1 - firm).clamp_min(1e-6)
-        offsets = (self.turns @ apart[..., None]).squeeze(3) + self.to - points[:, None]
-        mixed = (share[..., None] * offsets).sum(1) / share.sum(1).clamp_min(1e-12)[:, None]
-        return firm.amax(1), torch.where(firm.amax(1)[:, None] > 0, mixed, torch.zeros_like(mixed))
+    firm: Tensor  # [R] 0..1
+    closing: Tensor  # [R,3] world units: what a geometric drag left open
 
 
-def pins_of(drag: Drag, points: Tensor, falloff: float) -> Pins:
-    """points [R,3]: what may move. A handle without a radius reaches as far as the nearest of them."""
-    handles = [*drag.handles, *(_standing(anchor) for anchor in drag.anchors)]
-    at, to = (points.new_tensor([getattr(handle, name) for handle in handles]).reshape(-1, 3) for name in ("at", "to"))
-    turns = matrix_from_quat(points.new_tensor([handle.turn for handle in handles]).reshape(-1, 4))
-    nearest = torch.cdist(at, points, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
-    radii = points.new_tensor([handle.radius for handle in handles])
-    return Pins(at, to, turns, torch.maximum(radii, nearest * (1 + 1e-5)), falloff)
+def pins_of(drag: Drag, rest: Tensor, start: Tensor, falloff: float) -> Pins:
+    """rest, start [R,3]: points before and after the geometric drag, whose pull on a handle without a radius is soft.
 
-
-def _standing(anchor: Handle) -> Handle:
-    return Handle(anchor.at, anchor.at, anchor.radius)
-
-
-def has_handles(handles: Sequence[Handle]) -> bool:
-    return any(handle.at != handle.to or handle.turn != (1.0, 0.0, 0.0, 0.0) for handle in handles)
+    A point is held firmly within the radius of a handle or an anchor, and where it is the nearest to it; from there
+    less, down to nothing over ``falloff`` (world units). What is missing at that nearest point is added, in the same
+    measure. Between pins each counts by c/(1-c) with c its firmness, so that at a pin its own way counts alone.
+    """
+    pins = [*drag.handles, *(replace(anchor, to=anchor.at, turn=(1.0, 0.0, 0.0, 0.0)) for anchor in drag.anchors)]
+    at, to = (rest.new_tensor([getattr(pin, name) for pin in pins]) for name in ("at", "to"))
+    turns = matrix_from_quat(rest.new_tensor([pin.turn for pin in pins]))
+    away = torch.cdist(rest, at, compute_mode="donot_use_mm_for_euclid_dist")  # [R,K]
+    least, nearest = away.min(0)
+    cores = torch.maximum(rest.new_tensor([pin.radius for pin in pins]), least * (1 + 1e-5))
+    firm = (1 - ((away - cores) / falloff).clamp(0, 1).square()).square()
+    missing = rotated(turns, rest[nearest] - at) + to - start[nearest]  # [K,3]
+    shares = firm / (1 - firm).clamp_min(1e-6)
+    mixed = (shares[..., None] * missing).sum(1) / shares.sum(1).clamp_min(1e-12)[:, None]
+    return Pins(firm.amax(1), firm.amax(1)[:, None] * mixed)

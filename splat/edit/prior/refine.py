@@ -42,8 +42,6 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 """Called after each step: number (from 1), how many there are, figures."""
 _STEPS, _STEPS_BLIND = 1500, 150
 """Of the paper; and enough for the energy alone, which begins next to its least."""
-_FAINT = 0.01
-"""Opacities below this carry no node."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,8 @@ class RefineSettings:
     """Longer side of the pictures the prior sees."""
     shell: int = 20
     """Unmasked neighbours of a masked splat that move softly with it."""
-    nodes: int = 400
-    """Most nodes of the graph that carries the geometric energy."""
+    nodes: int | None = None
+    """Most nodes of the graph that carries the geometric energy; None = as many as the drag's."""
     energy: float = 100.0
     """Weight of that energy (mean over its edges, in spacings squared)."""
     shell_weight: float = 2500.0
@@ -175,15 +173,17 @@ class _Run:
 
     def _learn(self) -> None:
         settings, rest = self.settings, self.model.rows["means"][self.rows]
-        graph = node_graph(rest, self.model.opacities[self.rows] > _FAINT, settings.nodes)
+        moving = torch.zeros_like(self.mask).index_fill_(0, self.rows, True)
+        graph = node_graph(self.model, moving, settings.nodes or self.drag.nodes)
         field = None
         if settings.field == "on" or (settings.field == "auto" and self.prior.looks):
             field = TriplaneField(
                 rest.amin(0), rest.amax(0), resolutions=settings.resolutions, channels=settings.channels,
                 seed=keyed_seed(self.seed, "edit prior field", 0),
             )  # fmt: skip
-        pins = pins_of(self.drag, rest, falloff=2 * graph.spacing)
-        self.offsets = Offsets.of(rest, self.base["means"], self.regions, graph=graph, pins=pins, field=field)
+        pins = pins_of(self.drag, rest, self.base["means"], falloff=2 * graph.spacing)
+        start = self.base["means"] + pins.closing
+        self.offsets = Offsets.of(rest, start, self.regions, graph=graph, firm=pins.firm, field=field)
         self.optimizer = Adam(
             self.offsets.groups(nodes=settings.lr_nodes, grid=settings.lr_grid, heads=settings.lr_heads)
         )
@@ -195,14 +195,14 @@ class _Run:
         settings, progress = self.settings, (number - 1) / max(self.steps - 1, 1)
         if number == self.switch + 1:
             self._second_stage()
-        free = self.offsets.free()
-        places = self.offsets.places(free)
-        energy = self.offsets.graph.energy(places[self.offsets.graph.rows])
+        learned = self.offsets.learned()
+        places = self.offsets.start + learned
+        energy = self.offsets.graph.energy(self.offsets.graph.gathered(places))
         loss = settings.energy * energy
         figures = {"energy": float(energy.detach())}
         shell = self.regions.shell
         if bool(shell.any()):
-            moved = free[shell].abs().mean() / self.offsets.unit
+            moved = learned[shell].abs().mean() / self.offsets.unit
             loss = loss + settings.shell_weight * moved
             figures["shell"] = float(moved.detach())
         if self.prior.looks:
@@ -259,11 +259,11 @@ class _Run:
         self.optimizer.groups += self.appearance.groups(self.settings.appearance)
 
     def _settle(self) -> None:
-        """Turn the rows as their surroundings turned since the start."""
-        graph, start = self.offsets.graph, self.offsets.start
+        """Turn the rows as their surroundings turned since the geometric drag."""
+        graph = self.offsets.graph
         with torch.no_grad():
-            places = self.offsets.places(self.offsets.free())
-            turns = graph.turned(start[graph.rows], places[graph.rows])
+            places = self.offsets.start + self.offsets.learned()
+            turns = graph.turned(graph.gathered(self.base["means"]), graph.gathered(places))
         started = replace(self.model, rows=self.base, filter3d=None)
         every = torch.arange(len(self.rows), device=self.rows.device)
         self.base = self.base | deformed_values(started, every, places, turns)
@@ -274,7 +274,7 @@ class _Run:
         if not self.settled:
             self._settle()
         with torch.no_grad():
-            values = self._values(self.offsets.places(self.offsets.free()))
+            values = self._values(self.offsets.start + self.offsets.learned())
         before = {name: table[self.rows] for name, table in self.model.rows.items()}
         changed = {name: new.detach() for name, new in values.items() if not torch.equal(new, before[name])}
         if any(not bool(torch.isfinite(table).all()) for table in changed.values()):
