@@ -115,7 +115,8 @@ def train(
         return {**identity(training), **read_row(folder), "run": training.name, "reused": True}
     runs.mkdir(parents=True, exist_ok=True)
     note.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "splat.cli.main", "train", *arguments, "--out", str(folder), "--overwrite"]
+    command = [sys.executable, "-m", "splat.cli.main", "train", *arguments, "--no-viewer", "--out", str(folder)]
+    command.append("--overwrite")
     code = watched(command, log, folder, watch)
     if code in INTERRUPTED:
         raise KeyboardInterrupt
