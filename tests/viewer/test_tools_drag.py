@@ -68,7 +68,9 @@ def test_clicks_place_handles_and_anchors_on_what_is_seen(hands: Hands) -> None:
     serving.wait_for(lambda: len(hands.box.tool.pins) == 1, why="one pin less")
 
 
-def test_a_drag_follows_the_mouse_and_ends_where_the_handle_is(hands: Hands) -> None:
+@pytest.mark.parametrize("mode", ["arap", "smooth"])
+def test_a_drag_follows_the_mouse_and_ends_where_the_handle_is(hands: Hands, mode: str) -> None:
+    hands.box.set(mode=mode)
     handle, anchor = placed(hands)
     before, mask, ops = hands.bits(), hands.chosen.clone(), len(hands.ops)
     hands.stroke(path(), release=False)
@@ -92,7 +94,11 @@ def test_a_drag_follows_the_mouse_and_ends_where_the_handle_is(hands: Hands) -> 
     still[rows] = False
     held = (before["means"] - torch.tensor(anchor.at)).norm(dim=1) <= anchor.radius
     assert bool((moved[still] == 0).all()) and float(moved[mask].max()) > 0.1
-    assert bool((mask & held).any()) and hands.same_rows(before, held), "anchors hold to the bit"
+    assert bool((mask & held).any()) and op.mode == mode
+    if mode == "smooth":  # with arap an anchor smaller than the nodes' spacing gives a little
+        assert hands.same_rows(before, held), "anchors hold to the bit"
+    else:
+        assert float(moved[held].max()) < 0.5 * float(moved[mask].max())
     assert hands.box.tool.pins[0].at == op.handles[0].to, "the handle stands where it was brought"
     serving.wait_for(lambda: hands.ours.preview_rows is None, why="the preview to end")
     hands.page.keyboard.press("Control+z")
