@@ -31,7 +31,7 @@ def live_training(folder: Path, **settings: Any) -> Iterator[serving.Served]:
     """``host`` of what is yielded is the ``Run``; its training ends with the context, however far it got."""
     from splat.viewer.app import Viewer
 
-    scene = make_tiny_scene(folder / "scene", width=64, height=48)
+    scene = settings.pop("capture", None) or make_tiny_scene(folder / "scene", width=64, height=48)
     told = nested({**SETTINGS, **settings, "capture": str(scene)})
     config = build_config([("preset cpu", read_preset("cpu")), ("test", told)])
     parts = gather(config, lambda _: None)

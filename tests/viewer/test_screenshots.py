@@ -1,0 +1,257 @@
+"""A picture of every panel, checked for what has to be seen on it. The user's page (``viewer/README.md``) shows them.
+
+``SPLAT_WRITE_SCREENSHOTS=RUN`` makes them anew for that page from a run of scenes/nook, otherwise a tiny training is
+looked at, and the pictures of the page must only be there.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import serving
+from hands import choose, press, tab, tick
+from live_training import live_training
+
+from splat.edit.ops import Select
+from splat.edit.shapes import Nothing
+from splat.live.commands import Pause, Resume
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "viewer" / "screenshots"
+SIZE = (1280, 800)
+MOST_BYTES = 100_000
+RUN = os.environ.get("SPLAT_WRITE_SCREENSHOTS", "")
+LEFT = 900
+"""Left of the controls, px."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The browser page, ours, and the viewer of a training."""
+
+    page: Any
+    ours: Any
+    served: serving.Served
+
+    def command(self, command: Any) -> None:
+        self.served.desk.command(command).result(20)
+
+    def click(self, *at: tuple[float, float]) -> None:
+        for place in at:
+            self.page.mouse.click(*place)
+            time.sleep(0.3)
+
+    def drag(self, *way: tuple[float, float]) -> None:
+        self.page.mouse.move(*way[0])
+        self.page.mouse.down()
+        for place in way[1:]:
+            self.page.mouse.move(*place, steps=2)
+            time.sleep(0.05)
+        self.page.mouse.up()
+
+
+@pytest.fixture(scope="module")
+def stage(browser, tmp_path_factory):
+    settings = {"capture": ROOT / "scenes" / "nook", "start_from": RUN, "max_splats": 40_000} if RUN else {}
+    with live_training(tmp_path_factory.mktemp("shots"), **settings) as served:
+        with serving.opened(browser, served, size=SIZE) as (page, ours):
+            page.get_by_text("Software WebGL").locator("xpath=ancestor::div[.//button][1]").locator("button").click()
+            yield Stage(page, ours, served)
+
+
+def training(stage: Stage) -> None:
+    stage.command(Resume())
+    serving.wait_for(lambda: len(stage.served.link.news.curve("loss")) > (60 if RUN else 5), 120.0, why="a curve")
+    tab(stage.page, "Training")
+    stage.page.locator(".u-title", has_text="loss").wait_for()
+    time.sleep(2.0)
+    stage.command(Pause())
+    stage.page.get_by_role("button", name="Resume").wait_for()
+
+
+def display(stage: Stage) -> None:
+    tab(stage.page, "View")
+    choose(stage.page, "Mode", "depth")
+
+
+def cameras(stage: Stage) -> None:
+    tab(stage.page, "Cameras")
+    tick(stage.page, "Show cameras")
+    choose(stage.page, "With", "Error")
+    time.sleep(4.0 if RUN else 1.0)
+
+
+def inspect(stage: Stage) -> None:
+    tab(stage.page, "Inspect")
+    press(stage.page, "Pick a splat")
+    stage.click((400, 400))
+    stage.page.get_by_text(re.compile(r"^\d+ \(row")).wait_for()
+
+
+def selecting(stage: Stage) -> None:
+    tab(stage.page, "Edit")
+    choose(stage.page, "Reach", "Visible only")
+    stage.page.locator("canvas[data-engine]").click(position={"x": 200, "y": 700})  # keys go to the picture
+    stage.page.keyboard.press("r")
+    time.sleep(0.5)
+    stage.drag((330, 300), (400, 380), (560, 500))
+    stage.page.keyboard.press("Escape")
+    stage.page.get_by_text(re.compile("selected")).first.wait_for()
+    serving.wait_for(lambda: stage.served.desk.session.status.selected > 0, why="a selection")
+
+
+def dragging(stage: Stage) -> None:
+    selecting(stage)
+    stage.page.keyboard.press("g")
+    time.sleep(0.5)
+    stage.click((440, 360))
+    stage.page.keyboard.down("Shift")
+    stage.click((450, 470))
+    stage.page.keyboard.up("Shift")
+    stage.drag((440, 360), (470, 330), (500, 310))
+    time.sleep(1.0)
+
+
+def measuring(stage: Stage) -> None:
+    tab(stage.page, "Measure")
+    press(stage.page, "Measure between two points")
+    stage.click((240, 520), (690, 330))
+    stage.page.locator("strong", has_text=re.compile(r"^[\d.]+$")).locator("visible=true").first.wait_for()
+
+
+def path(stage: Stage) -> None:
+    tab(stage.page, "Path")
+    here = stage.ours.camera()
+    for camera in in_sight(here, stage.served.desk.scene.cameras):
+        stage.ours.fly_to(camera)
+        serving.wait_for(lambda c=camera: np.allclose(stage.ours.camera().center_world, c.center_world, atol=1e-3))
+        press(stage.page, "Add a key here")
+        time.sleep(0.3)
+    stage.ours.fly_to(here)
+    serving.wait_for(lambda: np.allclose(stage.ours.camera().center_world, here.center_world, atol=1e-3))
+
+
+def in_sight(here: Any, cameras: Any) -> list[Any]:
+    """Five cameras that stand in the picture of ``here``, from left to right; of those that do not, where there are
+    fewer than two."""
+    found = []
+    for camera in cameras:
+        x, y, z = here.K @ (here.camera_from_world @ np.append(camera.center_world, 1))[:3]
+        if z > 0.5 and 60 < x / z < LEFT - 60 and 60 < y / z < SIZE[1] - 60:
+            found.append((x / z, camera))
+    chosen = [camera for _, camera in sorted(found, key=lambda pair: pair[0])]
+    chosen = chosen if len(chosen) > 1 else list(cameras)
+    return chosen[:: max(len(chosen) // 5, 1)][:5]
+
+
+def export(stage: Stage) -> None:
+    tab(stage.page, "Export")
+    for name in ("spz", "ply"):
+        choose(stage.page, "Format", name)
+        press(stage.page, "Write the file")
+        stage.page.get_by_text(f"{name}, ").wait_for(timeout=60_000)
+
+
+def preview(stage: Stage) -> None:
+    tab(stage.page, "Preview")
+    tick(stage.page, "Preview in the browser")
+    stage.page.get_by_text("a light copy, not the true picture").first.wait_for()
+    time.sleep(4.0 if RUN else 1.0)
+
+
+def help_(stage: Stage) -> None:
+    tab(stage.page, "Help")
+
+
+SHOTS: dict[str, tuple[Callable[[Stage], None], tuple[str, ...]]] = {
+    "training": (training, ("Curves", "Settings of this run", "Save a checkpoint", "Most splats")),
+    "view": (display, ("Mode", "SH degree", "Crop box")),
+    "cameras": (cameras, ("Show cameras", "Compare", "Worst views")),
+    "inspect": (inspect, ("Histogram", "Select it")),
+    "edit": (selecting, ("Select", "Change", "Rectangle")),
+    "drag": (dragging, ("Select", "Change")),
+    "measure": (measuring, ("Its true length", "From this view", "Save the picture")),
+    "path": (path, ("Keys", "Way", "Play", "Write the video")),
+    "export": (export, ("Publish as a web page", "size")),
+    "preview": (preview, ("Splats at most", "light copy")),
+    "help": (help_, ("what it does",)),
+}
+"""Name -> how to get there, and words that stand on the panel then."""
+
+
+@pytest.mark.parametrize("name", SHOTS)
+def test_a_panel_shows_what_it_has_to(name: str, stage: Stage) -> None:
+    go, words = SHOTS[name]
+    view = stage.ours.camera()
+    try:
+        go(stage)
+        serving.wait_for(lambda: stage.ours.last.why != "moving", why="a sharp picture")
+        time.sleep(0.5)
+        for text in words:
+            assert stage.page.get_by_text(text, exact=False).locator("visible=true").count(), f"{text!r} on {name}"
+        picture = serving.pixels(stage.page)
+        assert picture.shape == (SIZE[1], SIZE[0], 3)
+        assert picture[:, :LEFT].std() > 3, "a blank picture"  # the tiny capture is grey for the most part
+        assert picture[:, LEFT + 60 :].std() > 12, "blank controls"
+        if RUN:
+            FOLDER.mkdir(exist_ok=True)
+            (FOLDER / f"{name}.jpg").write_bytes(small_jpeg(picture))
+    finally:
+        leave(stage, name, view)
+    kept = FOLDER / f"{name}.jpg"
+    assert kept.exists() and kept.stat().st_size < MOST_BYTES, f"{kept} (SPLAT_WRITE_SCREENSHOTS=RUN makes it)"
+    assert jpeg_size(kept) == SIZE
+
+
+def test_the_page_shows_every_screenshot() -> None:
+    text = (ROOT / "viewer" / "README.md").read_text(encoding="utf8")
+    shown = set(re.findall(r"\(screenshots/(\w+)\.jpg\)", text))
+    assert shown == set(SHOTS) == {file.stem for file in FOLDER.glob("*.jpg")}
+
+
+def leave(stage: Stage, name: str, view: Any) -> None:
+    """As it was before."""
+    stage.page.keyboard.press("Escape")
+    stage.ours.set_tool("")
+    stage.ours.change(mode="color", compare=None)
+    for label in ("Show cameras", "Preview in the browser"):
+        box = stage.page.get_by_label(label, exact=True).locator("visible=true")
+        if box.count() and box.first.is_checked():
+            box.first.click()
+    forget, times = {"inspect": ("Forget it", 1), "path": ("Delete", 5)}.get(name, ("", 0))
+    for _ in range(times):
+        press(stage.page, forget)
+        time.sleep(0.2)
+    stage.ours.client.scene.remove_by_name("/splat/measure")
+    stage.served.desk.submit(Select(Nothing())).result(20)
+    stage.ours.fly_to(view)
+    serving.wait_for(
+        lambda: np.allclose(stage.ours.camera().center_world, view.center_world, atol=1e-3), why="the view"
+    )
+
+
+def small_jpeg(picture: np.ndarray) -> bytes:
+    from PIL import Image
+
+    for quality in (85, 78, 70, 60, 50, 40, 30):
+        packed = io.BytesIO()
+        Image.fromarray(picture).save(packed, "JPEG", quality=quality, optimize=True)
+        if packed.tell() < MOST_BYTES:
+            return packed.getvalue()
+    raise AssertionError("a screenshot of more than 100 kB")
+
+
+def jpeg_size(file: Path) -> tuple[int, int]:
+    from PIL import Image
+
+    with Image.open(file) as image:
+        return image.size
