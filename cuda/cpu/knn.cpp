@@ -13,7 +13,7 @@
 namespace splat {
 namespace {
 
-constexpr int kMaxNeighbours = 16, kLeaf = 12;
+constexpr int kMaxMean = 16, kMaxNeighbours = 32, kLeaf = 12;
 constexpr uint32_t kNobody = 0xffffffffu;
 // Points per task.
 constexpr int64_t kChunk = 1024;
@@ -144,7 +144,7 @@ template <class F> void each(int64_t count, const F& f) {
 }  // namespace splat
 
 int32_t splat_cpu_knn(int64_t count, const float* points, int32_t k, float* out) {
-  if (k < 1 || k > splat::kMaxNeighbours || !splat::sound(count, points)) return SPLAT_BAD_ARGUMENT;
+  if (k < 1 || k > splat::kMaxMean || !splat::sound(count, points)) return SPLAT_BAD_ARGUMENT;
   if (count == 0) return SPLAT_OK;
   const splat::Tree tree(count, points);
   splat::each(count, [&](int64_t i) { out[i] = tree.mean_sq_dist(uint32_t(i), k); });

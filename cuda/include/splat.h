@@ -256,7 +256,7 @@ typedef struct {
  * of threads. */
 SPLAT_API int32_t splat_cpu_nearest(const splat_nearest* task, int32_t* labels, float* sq_distances);
 
-/* The k nearest (1 to 16) of `count` points to each query, nearest first and the earlier where two are as near:
+/* The k nearest (1 to 32) of `count` points to each query, nearest first and the earlier where two are as near:
  * places [query_count,k] (-1 where there are fewer), sq_distances [query_count,k] (infinite there). All finite. */
 SPLAT_API int32_t splat_cpu_neighbours(int64_t count, const float* points, int64_t query_count, const float* queries,
                                        int32_t k, int32_t* places, float* sq_distances);

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from splat.native.backend import backend_of
 
-MAX_NEIGHBOURS = 16
+MAX_NEIGHBOURS = 32
 """kMaxNeighbours of cuda/cpu/knn.cpp."""
 
 
@@ -17,7 +17,7 @@ def nearest_points(queries: Tensor, points: Tensor, k: int = 1) -> tuple[Tensor,
     float32; the same bits on any number of threads.
 
     Raises:
-        ValueError: for other shapes, no points, coordinates that are not finite, or a ``k`` that is not 1 to 16.
+        ValueError: for other shapes, no points, coordinates that are not finite, or a ``k`` that is not 1 to 32.
     """
     for name, table in (("queries", queries), ("points", points)):
         if table.ndim != 2 or table.shape[1] != 3 or not torch.isfinite(table).all():

@@ -12,7 +12,7 @@ from splat.native.backend import DTYPES, backend_of
 from splat.native.library import cpu_library
 
 MAX_NEIGHBOURS = 16
-"""kMaxNeighbours of cuda/cpu/knn.cpp."""
+"""kMaxMean of cuda/cpu/knn.cpp."""
 MORTON_BITS = 21
 """Bits per axis of a Morton code, as in cuda/gpu/morton.cu."""
 MAX_GRID_CHANNELS = 1024

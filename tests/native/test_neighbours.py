@@ -44,7 +44,7 @@ def test_agrees_with_distances_among_themselves_and_does_not_depend_on_threads()
         (torch.zeros(2, 2), torch.zeros(2, 3), 1, "queries"),
         (torch.zeros(2, 3), torch.full((2, 3), torch.nan), 1, "points"),
         (torch.zeros(2, 3), torch.zeros(0, 3), 1, "at least one"),
-        (torch.zeros(2, 3), torch.zeros(2, 3), 17, "16"),
+        (torch.zeros(2, 3), torch.zeros(2, 3), 33, "32"),
     ],
 )
 def test_refuses_what_does_not_fit(queries, points, k, named):

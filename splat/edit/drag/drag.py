@@ -112,7 +112,8 @@ def _arap(region: Region, drag: Drag) -> tuple[Skin, Mode]:
         graph, bound, region.spacing, node_softness=region.of_nodes(softness[0]), anchors=drag.anchors,
         smooth=drag.smooth_rotations,
     )  # fmt: skip
-    return bound, mode
+    still = region.anchored(softness, drag.anchors)  # in the skin alone: the mode must know what anchors hold
+    return replace(bound, softness=still[0], softness_gradients=still[1]).checked(), mode
 
 
 def _rigid(region: Region, drag: Drag) -> tuple[Skin, Mode]:

@@ -16,9 +16,9 @@ from splat.native.neighbours import nearest_points
 
 _NODES_ALONG = 40
 """Node spacings along the diagonal of the selection (specs: viewer_editing 4.3-2), where that gives few enough."""
-_SPLATS_APART = 2.0
-"""Least spacing of nodes over that of the splats (to the third nearest, of all but the sparsest fifth): a node stands
-for a handful of splats, and the middle between two nodes lies near some."""
+_SPLATS_APART = 1.5
+"""Least spacing of nodes over that of the splats (median, to the third nearest): a node stands for a few splats, and the
+middle between two nodes lies near some. More would join what lies side by side."""
 _OUTLIERS = 0.01
 """Part of the selection on either side of each axis that its size is taken without."""
 _COARSER = 1.15
@@ -109,7 +109,7 @@ def _first_spacing(model: SplatModel, means: Tensor, selected: Tensor) -> float:
     skip = int(_OUTLIERS * len(selected))
     diagonal = float((ordered[len(selected) - 1 - skip] - ordered[skip]).square().sum().sqrt())
     _, squares = nearest_points(means[selected], means[selected], k=4)
-    apart = squares[:, -1].double().sort().values[int(0.8 * (len(selected) - 1))].sqrt()
+    apart = squares[:, -1].double().sort().values[(len(selected) - 1) // 2].sqrt()
     if diagonal > 0:
         return max(diagonal / _NODES_ALONG, _SPLATS_APART * float(apart) if torch.isfinite(apart) else 0.0)
     sizes = model.primitive.scales({name: table.detach()[selected] for name, table in model.rows.items()})
