@@ -24,7 +24,7 @@ def test_what_was_moved_stays_what_was_deleted_stays_away_and_the_background_kee
     )  # fmt: skip
     found = json.loads((tmp_path / "honesty.json").read_text())
     assert found["shift"] == 0 and found["largest_change"] == 0
-    assert found["psnr_change"] >= -0.1 and found["psnr_against_control"] >= -0.25
+    assert found["psnr_change"] >= -0.1 and found["psnr_against_control"] >= -0.2
     (_, first, _), *_, (_, last, _) = found["region"]["edited"]
     there = found["region"]["control"][-1][1]
     assert first == 0 and there > 200 and last <= 0.02 * there
