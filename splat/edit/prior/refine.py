@@ -87,11 +87,13 @@ class RefineSettings:
 def refine_drag(  # noqa: PLR0917
     model: SplatModel, mask: Tensor, drag: Drag, views: Sequence[Camera], prior: EditPrior, rasterizer: Rasterizer, *,
     settings: RefineSettings | None = None, seed: int = 0, progress: Progress | None = None, folder: Path | None = None,
+    device: torch.device | None = None,
 ) -> RowEdit:  # fmt: skip
     """The rows ``mask [N]`` bool dragged, as the geometric energy and ``prior`` want it.
 
     Only masked rows and their shell change; handles reach their targets, anchors stay. ``views`` are cameras to choose
-    from (none are needed where the prior does not look), ``folder`` is where its weights are. A function of its
+    from (none are needed where the prior does not look), ``folder`` is where its weights are,
+    ``device`` where its networks run (None = where the model is). A function of its
     arguments alone (on a GPU up to the order of additions). UserError when nothing is masked, no camera shows enough
     of it, or weights are missing.
     """
@@ -102,7 +104,7 @@ def refine_drag(  # noqa: PLR0917
         raise UserError("a drag needs at least one handle")
     plain = model.detached()
     run = _Run(plain, mask, drag, prior=prior, rasterizer=rasterizer, settings=settings, seed=seed)
-    run.look(views, folder)
+    run.look(views, folder, device or plain.device)
     for number in range(1, run.steps + 1):
         figures = run.step(number)
         if progress is not None:
@@ -114,7 +116,8 @@ def refined_values(
     model: SplatModel, mask: Tensor, drag: Drag, *, prior: str, path: Path | None, cameras: Sequence[Camera],
     rasterizer: Rasterizer, say: Callable[[str], None] = lambda text: None, steps: int | None = None, seed: int = 0,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
-    """As ``drag_values``, by the prior of that name: rows [R] and raw values [R,...] of the fields that change."""
+    """As ``drag_values``, by the prior of that name: rows [R] and raw values [R,...] of the fields that change. Networks
+    run on a GPU where there is one."""
 
     def tell(number: int, total: int, figures: Mapping[str, float]) -> None:
         if number == total or number % max(1, total // 10) == 0:
@@ -122,7 +125,7 @@ def refined_values(
 
     edit = refine_drag(
         model, mask, drag, cameras, prior_named(prior), rasterizer, settings=RefineSettings(steps=steps), seed=seed,
-        progress=tell, folder=path,
+        progress=tell, folder=path, device=torch.device("cuda") if torch.cuda.is_available() else None,
     )  # fmt: skip
     rows = next(iter(edit.values.values()))[0]
     return rows, {name: new for name, (_, new) in edit.values.items()}
@@ -147,13 +150,13 @@ class _Run:
         """Raw fields of the rows that move, at the places where they were last turned."""
         self.settled = False
 
-    def look(self, cameras: Sequence[Camera], folder: Path | None) -> None:
+    def look(self, cameras: Sequence[Camera], folder: Path | None, device: torch.device) -> None:
         """Open the prior, choose its views, set up what learns."""
         settings, drag, means = self.settings, self.drag, self.model.rows["means"]
         handles, targets = (
             means.new_tensor([getattr(handle, name) for handle in drag.handles]) for name in ("at", "to")
         )
-        told = {"folder": folder, "device": means.device, "seed": keyed_seed(self.seed, "edit prior", 0)}
+        told = {"folder": folder, "device": device, "seed": keyed_seed(self.seed, "edit prior", 0)}
         self.views: list[EditView] = []
         if self.prior.looks:
             require_weights(self.prior.kind, self.prior.needs(), folder)  # before anything is drawn
