@@ -92,10 +92,9 @@ def refine_drag(  # noqa: PLR0917
     """The rows ``mask [N]`` bool dragged, as the geometric energy and ``prior`` want it.
 
     Only masked rows and their shell change; handles reach their targets, anchors stay. ``views`` are cameras to choose
-    from (none are needed where the prior does not look), ``folder`` is where its weights are,
-    ``device`` where its networks run (None = where the model is). A function of its
-    arguments alone (on a GPU up to the order of additions). UserError when nothing is masked, no camera shows enough
-    of it, or weights are missing.
+    from (none are needed where the prior does not look), ``folder`` is where its weights are, ``device`` where its
+    networks run (None = where the model is). A function of its arguments alone (on a GPU up to the order of additions).
+    UserError when nothing is masked, no camera shows enough of it, or weights are missing.
     """
     settings = settings or RefineSettings()
     if not bool(mask.any()):
@@ -116,8 +115,8 @@ def refined_values(
     model: SplatModel, mask: Tensor, drag: Drag, *, prior: str, path: Path | None, cameras: Sequence[Camera],
     rasterizer: Rasterizer, say: Callable[[str], None] = lambda text: None, steps: int | None = None, seed: int = 0,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
-    """As ``drag_values``, by the prior of that name: rows [R] and raw values [R,...] of the fields that change. Networks
-    run on a GPU where there is one."""
+    """As ``drag_values``, by the prior of that name: rows [R] and raw values [R,...] of the fields that change.
+    Networks run on a GPU where there is one."""
 
     def tell(number: int, total: int, figures: Mapping[str, float]) -> None:
         if number == total or number % max(1, total // 10) == 0:
