@@ -66,6 +66,7 @@ def measure(rows: int, mode: str, repeats: int) -> dict[str, float]:
     def mouse() -> tuple[Handle, ...]:
         return handles((next(places) % 40) / 40)
 
+    whole = Drag(handles(1.0), drag.anchors, mode=mode)
     found = {
         "setup": median_ms(lambda: DragSession(model, mask, drag), 3),
         "move": median_ms(lambda: session.move(mouse()), repeats),
@@ -73,9 +74,7 @@ def measure(rows: int, mode: str, repeats: int) -> dict[str, float]:
         "  nodes": median_ms(lambda: session._mode.move(mouse()), repeats),
         "  skin": median_ms(lambda: skin(session._skin, *_tables(session._motion)), repeats),
         "finish": median_ms(session.finish, 3),
-        "replay": median_ms(
-            lambda: drag_values(model, mask, Drag(handles(1.0), drag.anchors, mode=mode)), max(1, repeats // 10)
-        ),
+        "replay": median_ms(lambda: drag_values(model, mask, whole), max(1, repeats // 10)),
     }
     found["node count"] = len(session._motion.shifts)
     entries = getattr(getattr(session._mode, "_arap", None), "entries", 0)

@@ -82,6 +82,16 @@ def test_handles_reach_their_targets_while_anchors_stay(mode, tolerance):
     assert held.sum() > 100 and torch.equal(after["means"][held], model.rows["means"][held])
 
 
+def test_anchors_hold_under_nodes_far_apart():
+    """A dozen nodes, an anchor smaller than their spacing, a handle beside it."""
+    model = bar()
+    handle, anchor = Handle((0.2, 0, 0), (0.2, 0.5, 0), 0.1), Handle((0, 0, 0), (0, 0, 0), 0.07)
+    drag = Drag((handle,), (anchor,), nodes=12)
+    assert DragSession(model, everything(model), drag).spacing > 0.1
+    after, held = dragged(model, everything(model), drag), near(model, anchor.at, 0.07)
+    assert held.sum() > 20 and torch.equal(after["means"][held], model.rows["means"][held])
+
+
 def test_a_handle_without_radius_comes_near_and_lets_its_part_turn():
     model = bar()
     handle, anchor = Handle((0.95, 0, 0), (0.36, 1.26, 0.0)), Handle((-0.9, 0, 0), (-0.9, 0, 0), 0.2)

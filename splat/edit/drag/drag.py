@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -27,8 +28,20 @@ _SOFT_FROM = 0.5
 _EDGE = 0.6
 """Rows with distances beyond this (in widths of the band) count as its end."""
 
-_QUICK_PIECE, _FULL_PIECE = 8192, 704
-"""Rows with 4 or 45 numbers: torch keeps operations of up to 32768 numbers on the thread that asks for them."""
+_PIECE = 8192
+"""Rows at a time whose numbers stay in the cache."""
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch works on the thread that asks (the native parts keep their pool): while a training keeps the processors
+    busy, waiting for torch's other threads takes many times as long as the work. Other threads keep their setting."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class DragSession:
@@ -39,6 +52,7 @@ class DragSession:
     spacing: float
     """Of the nodes, world units."""
 
+    @_one_thread()
     def __init__(self, model: SplatModel, mask: Tensor, drag: Drag, *, frozen: Tensor | None = None) -> None:
         """``mask [N]`` bool is the selection; rows of ``frozen [N]`` never move (locked ones).
 
@@ -55,26 +69,27 @@ class DragSession:
         self._skin, self._mode = _MODES[drag.mode](region, drag)
         self._motion = self._mode.move(drag.handles)
 
+    @_one_thread()
     def move(self, handles: Sequence[Handle]) -> dict[str, Tensor]:
         """Quick raw values of ``rows`` (places and orientations; sizes and colours as they were) with the handles where
         they are now. A handle is told from another by its place in the list; where they take hold may change."""
         checked(handles, self._anchors)
         self._motion = self._mode.move(handles)
         means, turns, _ = skin(self._skin, *_tables(self._motion))
-        return self._out(self._in_pieces(self._primitive.turned, _QUICK_PIECE, means, turns))
+        return self._out(self._in_pieces(self._primitive.turned, means, turns))
 
+    @_one_thread()
     def finish(self) -> dict[str, Tensor]:
         """Full quality for the handles of the last move: shapes deformed, colours turned with them."""
         self._motion = self._mode.finish()
         means, _, gradients = skin(self._skin, *_tables(self._motion), gradients=True)
-        return self._out(self._in_pieces(self._primitive.deformed, _FULL_PIECE, means, gradients))
+        return self._out(self._in_pieces(self._primitive.deformed, means, gradients))
 
-    def _in_pieces(self, method: Callable[..., dict[str, Tensor]], rows: int, *motion: Tensor) -> dict[str, Tensor]:
-        """``method`` of the primitive for ``rows`` rows at a time: so few that torch does not wake its threads. While a
-        training keeps the processors busy, waiting for them takes many times as long as the work."""
-        columns = zip(*(table.split(rows) for table in self._before.values()), strict=True)
+    def _in_pieces(self, method: Callable[..., dict[str, Tensor]], *motion: Tensor) -> dict[str, Tensor]:
+        """``method`` of the primitive for ``_PIECE`` rows at a time."""
+        columns = zip(*(table.split(_PIECE) for table in self._before.values()), strict=True)
         tables = [dict(zip(self._before, piece, strict=True)) for piece in columns]
-        motions = zip(*(table.split(rows) for table in motion), strict=True)
+        motions = zip(*(table.split(_PIECE) for table in motion), strict=True)
         pieces = [method(table, *part) for table, part in zip(tables, motions, strict=True)]
         return {name: torch.cat([values[name] for values in pieces]) for name in pieces[0]}
 

@@ -17,8 +17,8 @@ from splat.native.neighbours import nearest_points
 _NODES_ALONG = 40
 """Node spacings along the diagonal of the selection (specs: viewer_editing 4.3-2), where that gives few enough."""
 _SPLATS_APART = 1.5
-"""Least spacing of nodes over that of the splats (median, to the third nearest): a node stands for a few splats, and the
-middle between two nodes lies near some. More would join what lies side by side."""
+"""Least spacing of nodes over that of the splats (median, to the third nearest): a node stands for a few splats, and
+the middle between two nodes lies near some. More would join what lies side by side."""
 _OUTLIERS = 0.01
 """Part of the selection on either side of each axis that its size is taken without."""
 _COARSER = 1.15
