@@ -125,7 +125,7 @@ def measuring(stage: Stage) -> None:
     tab(stage.page, "Measure")
     press(stage.page, "Measure between two points")
     stage.click((240, 520), (690, 330))
-    stage.page.locator("strong", has_text=re.compile(r"^[\d.]+$")).locator("visible=true").first.wait_for()
+    stage.page.locator("strong", has_text=re.compile(r"^\d+\.\d+$")).locator("visible=true").first.wait_for()
 
 
 def path(stage: Stage) -> None:
