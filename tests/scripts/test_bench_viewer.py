@@ -20,7 +20,7 @@ import serving
 
 from splat.geometry.rotations import matrix_from_quat
 from splat.scene.video_writer import encode_jpeg
-from splat.viewer.pace import QUALITY_MOVING, QUALITY_STILL
+from splat.viewer.serving.pace import QUALITY_MOVING, QUALITY_STILL
 
 
 def test_the_page_without_a_browser_gets_pictures() -> None:

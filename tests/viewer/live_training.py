@@ -29,7 +29,7 @@ SETTINGS = {
 @contextmanager
 def live_training(folder: Path, **settings: Any) -> Iterator[serving.Served]:
     """``host`` of what is yielded is the ``Run``; its training ends with the context, however far it got."""
-    from splat.viewer.app import Viewer
+    from splat.viewer.serving.app import Viewer
 
     scene = settings.pop("capture", None) or make_tiny_scene(folder / "scene", width=64, height=48)
     told = nested({**SETTINGS, **settings, "capture": str(scene)})

@@ -67,8 +67,8 @@ def serve(
     rasterizer: Any = None, session: Any = None, **options: Any,
 ) -> Iterator[Served]:  # fmt: skip
     """``model`` opened in a viewer on a free port."""
-    from splat.viewer.app import Viewer
-    from splat.viewer.standing import StandingHost
+    from splat.viewer.serving.app import Viewer
+    from splat.viewer.serving.standing import StandingHost
 
     rasterizer = rasterizer or choose("cpu")
     with StandingHost(model) as host:

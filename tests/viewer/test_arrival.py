@@ -9,8 +9,8 @@ import torch
 
 from splat.scene.open import open_scene
 from splat.scene.options import SceneOptions
-from splat.viewer.arrival import COMFORTABLE_UNITS, chosen_space, start_pose
-from splat.viewer.space import Space
+from splat.viewer.picture.space import Space
+from splat.viewer.serving.arrival import COMFORTABLE_UNITS, chosen_space, start_pose
 
 TURN = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])  # x -> y -> z -> x
 

@@ -12,11 +12,11 @@ from helpers import make_tiny_scene
 from splat.model.gaussian import GaussianPrimitive
 from splat.model.splat_model import SplatModel
 from splat.scene.open import open_scene
-from splat.viewer.page import quaternion_of
+from splat.viewer.figures.scores import ViewScore, measured, psnr
 from splat.viewer.panels.cameras import score_label, summary_text
 from splat.viewer.panels.frusta import HELD_OUT_RGB, TRAIN_RGB, typical_size
-from splat.viewer.scores import ViewScore, measured, psnr
-from splat.viewer.thumbnails import shrunk
+from splat.viewer.picture.thumbnails import shrunk
+from splat.viewer.serving.page import quaternion_of
 
 
 @pytest.fixture(scope="module")

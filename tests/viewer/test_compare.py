@@ -8,8 +8,8 @@ from viewer_scene import FakeDesk, camera, snapshot_of
 
 from splat.errors import UserError
 from splat.render.registry import rasterizer
-from splat.viewer.draw import draw
-from splat.viewer.look import Look
+from splat.viewer.picture.draw import draw
+from splat.viewer.picture.look import Look
 
 PAINTER = rasterizer("native")
 MODEL = snapshot_of([[-0.3, 0, 2], [0.5, 0.2, 3]], rgb=[[0.2, 0.4, 0.6], [0.9, 0.1, 0.1]], scales=[0.3, 0.6])

@@ -11,9 +11,9 @@ from controls import check, choose, control, fill, nudge, press, tab
 from viewer_scene import random_snapshot
 
 from splat.model.labels import SELECTED
-from splat.viewer.look import Look
-from splat.viewer.modes import MODES
 from splat.viewer.panels.display import legend_html, ramp_html
+from splat.viewer.picture.look import Look
+from splat.viewer.picture.modes import MODES
 
 
 def reached(shown, **fields) -> None:

@@ -13,8 +13,8 @@ from splat.errors import UserError
 from splat.model.labels import HIDDEN, SELECTED
 from splat.render.registry import rasterizer
 from splat.render.types import CameraBatch, RenderOptions
-from splat.viewer.draw import SELECTION_RGB, SELECTION_STRENGTH, draw
-from splat.viewer.look import CropBox, Look
+from splat.viewer.picture.draw import SELECTION_RGB, SELECTION_STRENGTH, draw
+from splat.viewer.picture.look import CropBox, Look
 
 PAINTER = rasterizer("native")
 VIEW = camera()

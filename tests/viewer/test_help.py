@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from splat.viewer.page import Key
 from splat.viewer.panels.help import shortcuts, shown
+from splat.viewer.serving.page import Key
 
 
 def test_keys_read_as_on_a_keyboard() -> None:

@@ -6,7 +6,7 @@ import pytest
 import serving
 from controls import choose, press, tab
 
-from splat.viewer.modes import MODES
+from splat.viewer.picture.modes import MODES
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from controls import check, choose, drag_thumb, press, tab
 
 from splat.edit.attributes import ATTRIBUTES
 from splat.model.labels import SELECTED
-from splat.viewer.histogram import BINS, HEIGHT_PX, count_in_range, histogram, picture
+from splat.viewer.figures.histogram import BINS, HEIGHT_PX, count_in_range, histogram, picture
+from splat.viewer.figures.picked import rings, table
 from splat.viewer.panels.suspects import SUSPECTS, counted, limits_of
-from splat.viewer.picked import rings, table
 
 
 def selected(served) -> int:

@@ -15,7 +15,7 @@ from splat.cli.main import main
 from splat.edit.ops import Delete, Select
 from splat.edit.shapes import Sphere
 from splat.live.commands import Pause, Resume
-from splat.viewer import worker
+from splat.viewer.serving import worker
 
 
 def test_nobody_looks_nothing_is_asked_for(trained_live) -> None:

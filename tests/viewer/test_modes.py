@@ -12,16 +12,16 @@ from viewer_scene import FakeDesk, camera, labels_of, random_snapshot, snapshot_
 from splat.errors import UserError
 from splat.model.labels import HIDDEN, SELECTED
 from splat.render.registry import rasterizer
-from splat.viewer.draw import draw
-from splat.viewer.look import Look
-from splat.viewer.modes import MODES
-from splat.viewer.modes.categories import id_colors, kind_colors, legend
-from splat.viewer.modes.marks import OUTLINE_SIGMAS
-from splat.viewer.modes.numbers import spread_evenly
-from splat.viewer.modes.plain import flattest_axes
-from splat.viewer.modes.projected import projected
-from splat.viewer.modes.view import View
-from splat.viewer.ramps import table
+from splat.viewer.picture.draw import draw
+from splat.viewer.picture.look import Look
+from splat.viewer.picture.modes import MODES
+from splat.viewer.picture.modes.categories import id_colors, kind_colors, legend
+from splat.viewer.picture.modes.marks import OUTLINE_SIGMAS
+from splat.viewer.picture.modes.numbers import spread_evenly
+from splat.viewer.picture.modes.plain import flattest_axes
+from splat.viewer.picture.modes.projected import projected
+from splat.viewer.picture.modes.view import View
+from splat.viewer.picture.ramps import table
 
 PAINTER = rasterizer("native")
 VIEW = camera()

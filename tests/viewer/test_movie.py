@@ -13,10 +13,10 @@ from viewer_scene import camera, random_snapshot
 from splat.errors import UserError
 from splat.geometry.keyframes import CameraPath, Keyframe
 from splat.render.registry import choose
-from splat.viewer.draw import draw
-from splat.viewer.jobs import Jobs, JobStopped
-from splat.viewer.look import Look
-from splat.viewer.movie import kept_look, key_at, look_with, shots, write_movie
+from splat.viewer.output.movie import kept_look, key_at, look_with, shots, write_movie
+from splat.viewer.picture.draw import draw
+from splat.viewer.picture.look import Look
+from splat.viewer.serving.jobs import Jobs, JobStopped
 
 PAINTER = choose("cpu")
 

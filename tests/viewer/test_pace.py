@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from splat.viewer.pace import (
+from splat.viewer.serving.pace import (
     IDLE_SHARE,
     MOVING_SECS,
     QUALITY_MOVING,

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import serving
 
-from splat.viewer import panels, worker
-from splat.viewer.draw import Drawn, draw
+from splat.viewer import panels
+from splat.viewer.picture.draw import Drawn, draw
+from splat.viewer.serving import worker
 
 LEFT, LOW = slice(10, 420), slice(200, 440)
 """Columns and rows of the window that neither the controls nor a notification cover."""

@@ -16,10 +16,10 @@ from splat.geometry.camera import Camera
 from splat.io.png import read_png
 from splat.model.gaussian import GaussianPrimitive
 from splat.model.splat_model import SplatModel
-from splat.viewer.draw import draw
-from splat.viewer.light_copy import NODE_UNITS, light_copy
-from splat.viewer.measure import normal_of, ray_point, scale_from, surface_point
-from splat.viewer.placement import FILE, Placement, placement_of, read_placement
+from splat.viewer.figures.measure import normal_of, ray_point, scale_from, surface_point
+from splat.viewer.output.placement import FILE, Placement, placement_of, read_placement
+from splat.viewer.picture.draw import draw
+from splat.viewer.picture.light_copy import NODE_UNITS, light_copy
 
 WALL_Z = 0.5
 
@@ -165,7 +165,7 @@ def test_a_broken_placement_is_told(tmp_path):
 
 
 def test_the_light_copy_is_small_and_whole():
-    from splat.viewer.standing import StandingHost
+    from splat.viewer.serving.standing import StandingHost
 
     some = StandingHost(wall()).snapshot()
     copy = light_copy(some, most=400, scale=2.0, eye=np.array([0, 0, -4.0]), focal_px=200.0)

@@ -13,8 +13,8 @@ import serving
 from hands import choose, press, tab, tick, type_into
 
 from splat.geometry.keyframe_json import path_to_text, read_path
-from splat.viewer.draw import draw
-from splat.viewer.movie import shots
+from splat.viewer.output.movie import shots
+from splat.viewer.picture.draw import draw
 
 
 @pytest.fixture(scope="module")

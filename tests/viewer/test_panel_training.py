@@ -9,7 +9,7 @@ from hands import choose, press, row_of, slide, tab, tick, type_into
 
 from splat.live.commands import SETTINGS, Pause, Resume
 from splat.live.news import Status
-from splat.viewer.curves import MOST_POINTS, condition, duration, figures, thinned
+from splat.viewer.figures.curves import MOST_POINTS, condition, duration, figures, thinned
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from splat.viewer.ramps import RAMPS, as_colors, seen_range, shares, table
+from splat.viewer.picture.ramps import RAMPS, as_colors, seen_range, shares, table
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ import viser
 from viser import _messages
 from viser.infra import _infra
 
-from splat.viewer.server import ViewerError, check_version, open_server
+from splat.viewer.serving.server import ViewerError, check_version, open_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +36,7 @@ def test_the_call_is_as_it_was_afterwards() -> None:
 
 
 def test_a_server_that_was_not_caught_is_closed(monkeypatch) -> None:
-    from splat.viewer import server as ours
+    from splat.viewer.serving import server as ours
 
     class Unseen:
         def __init__(self, **_: object) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from splat.viewer.security import Ask, Gate, is_loopback, own_names, page_headers
-from splat.viewer.server import MOST_UPLOAD_BYTES, SecureServer, ViewerError, _Uploads, open_server
+from splat.viewer.serving.security import Ask, Gate, is_loopback, own_names, page_headers
+from splat.viewer.serving.server import MOST_UPLOAD_BYTES, SecureServer, ViewerError, _Uploads, open_server
 
 TOKEN = "Zq3-right"
 GATE = Gate(TOKEN, 8080, own_names("127.0.0.1"))

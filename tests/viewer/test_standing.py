@@ -18,9 +18,9 @@ from splat.live.commands import Edit, Pause, Save
 from splat.model.row_edit import RowEdit
 from splat.render.registry import choose
 from splat.scene.types import SceneError
-from splat.viewer.desk import Desk
-from splat.viewer.standing import StandingHost
-from splat.viewer.ticker import Ticker
+from splat.viewer.serving.desk import Desk
+from splat.viewer.serving.standing import StandingHost
+from splat.viewer.serving.ticker import Ticker
 
 
 @pytest.fixture
@@ -137,6 +137,6 @@ def test_a_ticker_goes_on_after_a_failure_and_ends() -> None:
 
 
 def serving_camera():
-    from splat.viewer.space import Space
+    from splat.viewer.picture.space import Space
 
     return Space().camera(wxyz=np.array([1.0, 0, 0, 0]), position=np.zeros(3), fov=1.0, width=8, height=8)

@@ -81,8 +81,8 @@ class FakeDesk:
         self.truth, self.rasterizer, self.asked = truth, rasterizer, 0
 
     def photo(self, view: Camera) -> np.ndarray:
-        from splat.viewer.draw import draw
-        from splat.viewer.look import Look
+        from splat.viewer.picture.draw import draw
+        from splat.viewer.picture.look import Look
 
         self.asked += 1
         if self.truth is None:

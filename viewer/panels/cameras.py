@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from splat.geometry.camera import Camera
-from splat.viewer.page import Page
+from splat.viewer.figures.scores import ViewScore, measured
 from splat.viewer.panels.frusta import Frusta
-from splat.viewer.scores import ViewScore, measured
-from splat.viewer.thumbnails import thumbnail
+from splat.viewer.picture.thumbnails import thumbnail
+from splat.viewer.serving.page import Page
 
 HELD_OUT_MARK = " (held out)"
 NO_SCORES = "not measured yet"

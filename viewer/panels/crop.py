@@ -8,8 +8,8 @@ import numpy as np
 
 from splat.edit.ops import Select
 from splat.edit.shapes import Box
-from splat.viewer.look import CropBox
-from splat.viewer.page import Page
+from splat.viewer.picture.look import CropBox
+from splat.viewer.serving.page import Page
 from splat.viewer.tools.matrices import frozen, rotation
 
 GIZMO, LINES = "/splat/crop/gizmo", "/splat/crop/lines"

@@ -9,12 +9,12 @@ from splat.io.ramps import color_table
 from splat.model.filter2d import FILTERS_2D
 from splat.model.splat_model import SplatModel
 from splat.render.footprints import FOOTPRINTS
-from splat.viewer.look import Look
-from splat.viewer.modes import MODES
-from splat.viewer.modes.categories import legend
-from splat.viewer.page import Page
 from splat.viewer.panels.crop import CropPanel
-from splat.viewer.ramps import RAMPS
+from splat.viewer.picture.look import Look
+from splat.viewer.picture.modes import MODES
+from splat.viewer.picture.modes.categories import legend
+from splat.viewer.picture.ramps import RAMPS
+from splat.viewer.serving.page import Page
 
 AS_TRAINED = "as trained"
 NO_LIMIT = 0.0

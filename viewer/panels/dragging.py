@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from splat.edit.ops import Drag
-from splat.viewer.page import Page
+from splat.viewer.serving.page import Page
 from splat.viewer.tools.handles import DragTool
 from splat.viewer.tools.toolbox import Toolbox
 

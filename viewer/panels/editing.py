@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from splat.edit.ops import Delete, Duplicate, Mark, Op, Transform
-from splat.viewer.page import Page
 from splat.viewer.panels.recoloring import build_colors
+from splat.viewer.serving.page import Page
 from splat.viewer.tools.matrices import about, euler, frozen, is_identity
 from splat.viewer.tools.toolbox import TOOLS, Toolbox
 

@@ -11,7 +11,7 @@ from typing import Any
 from splat.errors import UserError
 from splat.io.selection import UP_AXES, Selection
 from splat.live.snapshot import Snapshot
-from splat.viewer.exports import (
+from splat.viewer.output.exports import (
     FOLDER,
     WHICH,
     Exported,
@@ -22,9 +22,9 @@ from splat.viewer.exports import (
     size_text,
     write_export,
 )
-from splat.viewer.jobs import Job, Jobs
-from splat.viewer.page import Page
-from splat.viewer.placement import header_of, placed_header, placement_of
+from splat.viewer.output.placement import header_of, placed_header, placement_of
+from splat.viewer.serving.jobs import Job, Jobs
+from splat.viewer.serving.page import Page
 
 PUBLISH = "html"
 AS_CAPTURED = "as captured"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from splat.geometry.camera import Camera
-from splat.viewer.page import Page, quaternion_of
-from splat.viewer.thumbnails import thumbnail
+from splat.viewer.picture.thumbnails import thumbnail
+from splat.viewer.serving.page import Page, quaternion_of
 
 TRAIN_RGB, HELD_OUT_RGB = (120, 170, 255), (255, 150, 40)
 PER_TICK = 6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from splat.viewer.page import Key, Page
+from splat.viewer.serving.page import Key, Page
 
 MOUSE = """
 left drag turns around the point in the middle, right drag shifts, the wheel goes nearer and farther. W A S D Q E walk,

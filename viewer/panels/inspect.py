@@ -12,12 +12,12 @@ from splat.edit.lifting import splat_at
 from splat.edit.ops import Select
 from splat.edit.shapes import AttributeRange
 from splat.live.snapshot import Snapshot
-from splat.viewer.modes.projected import projected
-from splat.viewer.modes.view import View
-from splat.viewer.page import Page
+from splat.viewer.figures.picked import rings, table
 from splat.viewer.panels.spread import SpreadPanel
 from splat.viewer.panels.suspects import SuspectsPanel
-from splat.viewer.picked import rings, table
+from splat.viewer.picture.modes.projected import projected
+from splat.viewer.picture.modes.view import View
+from splat.viewer.serving.page import Page
 
 TOOL = "inspect"
 RINGS = "/splat/inspect/rings"

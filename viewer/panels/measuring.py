@@ -12,11 +12,9 @@ from splat.errors import UserError
 from splat.geometry.camera import Camera
 from splat.geometry.keyframe_json import SIDES_PX
 from splat.io.png import png_bytes
-from splat.viewer.draw import draw
-from splat.viewer.measure import distance, normal_of, scale_from, surface_point
-from splat.viewer.movie import key_at
-from splat.viewer.page import Page
-from splat.viewer.placement import (
+from splat.viewer.figures.measure import distance, normal_of, scale_from, surface_point
+from splat.viewer.output.movie import key_at
+from splat.viewer.output.placement import (
     Placement,
     direction_in_input,
     direction_in_world,
@@ -24,6 +22,8 @@ from splat.viewer.placement import (
     place,
     placement_of,
 )
+from splat.viewer.picture.draw import draw
+from splat.viewer.serving.page import Page
 
 TOOLS = {"measure": 2, "up": 3}
 """Name of the tool -> points it asks for."""

@@ -16,11 +16,11 @@ from splat.errors import UserError
 from splat.geometry.keyframe_json import LONGEST_SECS, MOST_BYTES, MOST_KEYS, path_from_bytes, path_to_text, read_path
 from splat.geometry.keyframes import EASES, FOV_DEG, TIMINGS, CameraPath
 from splat.io.atomic import write_text
-from splat.viewer.movie import key_at
-from splat.viewer.page import Page
+from splat.viewer.output.movie import key_at
+from splat.viewer.output.placement import world_from_input
 from splat.viewer.panels.path_film import Film
 from splat.viewer.panels.path_nodes import PathNodes
-from splat.viewer.placement import world_from_input
+from splat.viewer.serving.page import Page
 
 FOLDER = "paths"
 NO_FILE = "(choose)"

@@ -14,12 +14,12 @@ import viser
 from splat.errors import UserError
 from splat.geometry.keyframe_json import FASTEST_FPS, SIDES_PX
 from splat.geometry.keyframes import CameraPath
-from splat.viewer.exports import FOLDER, size_text
-from splat.viewer.jobs import Job, Jobs
-from splat.viewer.movie import look_with, shots, write_movie
-from splat.viewer.page import Page
+from splat.viewer.output.exports import FOLDER, size_text
+from splat.viewer.output.movie import look_with, shots, write_movie
+from splat.viewer.output.placement import world_from_input
 from splat.viewer.panels.path_nodes import PathNodes
-from splat.viewer.placement import world_from_input
+from splat.viewer.serving.jobs import Job, Jobs
+from splat.viewer.serving.page import Page
 
 BEAT_SECS = 1 / 20
 SIZES = {"1920x1080": (1920, 1080), "1280x720": (1280, 720), "640x480": (640, 480), "own": None}

@@ -8,7 +8,7 @@ from math import radians
 import numpy as np
 
 from splat.geometry.keyframes import CameraPath
-from splat.viewer.page import Page
+from splat.viewer.serving.page import Page
 
 ROOT = "/splat/path"
 LINE_RGB, KEY_RGB, CHOSEN_RGB = (250, 190, 60), (250, 190, 60), (90, 200, 250)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from splat.errors import UserError
-from splat.viewer.light_copy import NODE_UNITS, light_copy
-from splat.viewer.page import Page
+from splat.viewer.picture.light_copy import NODE_UNITS, light_copy
+from splat.viewer.serving.page import Page
 
 NODE = "/splat/preview"
 AMOUNTS = {"20,000": 20_000, "50,000": 50_000, "100,000": 100_000}

@@ -6,7 +6,7 @@ from typing import Any
 
 from splat.edit.ops import Recolor
 from splat.edit.recolor import recolored_values
-from splat.viewer.page import Page
+from splat.viewer.serving.page import Page
 from splat.viewer.tools.toolbox import Toolbox
 
 SLIDERS = (

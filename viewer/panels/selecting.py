@@ -8,7 +8,7 @@ import numpy as np
 
 from splat.edit.ops import Invert, Select
 from splat.edit.shapes import Everything, Nothing
-from splat.viewer.page import Page
+from splat.viewer.serving.page import Page
 from splat.viewer.tools.combine import COMBINES, MODIFIERS
 from splat.viewer.tools.options import BRUSH_STEP, LEAST_BRUSH_PX, MOST_BRUSH_PX
 from splat.viewer.tools.toolbox import TOOLS, Toolbox

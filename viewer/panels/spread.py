@@ -13,8 +13,8 @@ from splat.edit.ops import Select
 from splat.edit.shapes import AttributeRange
 from splat.live.snapshot import Snapshot
 from splat.model.labels import SELECTED
-from splat.viewer.histogram import BIN_PX, BINS, HEIGHT_PX, Histogram, count_in_range, histogram, picture
-from splat.viewer.page import Page
+from splat.viewer.figures.histogram import BIN_PX, BINS, HEIGHT_PX, Histogram, count_in_range, histogram, picture
+from splat.viewer.serving.page import Page
 
 COMBINES = ("set", "add", "subtract", "intersect")
 SETTLED_SECS = 0.4

@@ -10,8 +10,8 @@ from splat.edit.attributes import ATTRIBUTES
 from splat.edit.ops import Select
 from splat.edit.shapes import AttributeRange
 from splat.live.snapshot import Snapshot
-from splat.viewer.histogram import count_in_range
-from splat.viewer.page import Page
+from splat.viewer.figures.histogram import count_in_range
+from splat.viewer.serving.page import Page
 
 FAINT, NEEDLE = 0.02, 30.0
 LARGE_SHARE = 0.25

@@ -12,9 +12,9 @@ import viser
 
 from splat.live.commands import Change, Command, Pause, Resume, Save, Step, Stop
 from splat.live.news import Status
-from splat.viewer.curves import condition, figures, thinned
-from splat.viewer.pace import MOST_SHARE
-from splat.viewer.page import Page
+from splat.viewer.figures.curves import condition, figures, thinned
+from splat.viewer.serving.pace import MOST_SHARE
+from splat.viewer.serving.page import Page
 
 STOPPING = """A finished run is evaluated and exported. An interrupted one leaves a checkpoint and can be taken up again
 with `splat train --resume`."""

@@ -14,10 +14,10 @@ from splat.errors import UserError
 from splat.geometry.camera import Camera
 from splat.live.snapshot import Snapshot
 from splat.render.types import Rasterizer
-from splat.viewer.compare import beside
-from splat.viewer.look import Look
-from splat.viewer.modes import MODES
-from splat.viewer.modes.view import Preview, View
+from splat.viewer.picture.compare import beside
+from splat.viewer.picture.look import Look
+from splat.viewer.picture.modes import MODES
+from splat.viewer.picture.modes.view import Preview, View
 
 SELECTION_RGB = (255, 214, 10)
 SELECTION_STRENGTH = 0.6

@@ -13,12 +13,12 @@ import torch
 
 from splat.geometry.camera import Camera
 from splat.live.snapshot import Snapshot
-from splat.viewer.draw import Drawn, draw
-from splat.viewer.look import Look
-from splat.viewer.pace import Pace, Plan
+from splat.viewer.picture.draw import Drawn, draw
+from splat.viewer.picture.look import Look
+from splat.viewer.serving.pace import Pace, Plan
 
 if TYPE_CHECKING:
-    from splat.viewer.page import Page
+    from splat.viewer.serving.page import Page
 
 ACKNOWLEDGED_IN_SECS = 1.0
 """After this long without an answer the next picture goes out all the same: a page in the background is slow."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from splat.model.labels import Labels
-from splat.viewer.modes.view import Painted, View, remembered
+from splat.viewer.picture.modes.view import Painted, View, remembered
 
 _GOLDEN = 0.618033988749895
 """Steps of this part of a circle never come close to where they were."""

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from splat.errors import UserError
 from splat.geometry.camera import Camera
-from splat.viewer.modes.plain import to_8bit
-from splat.viewer.modes.view import View
-from splat.viewer.ramps import as_colors, shares
+from splat.viewer.picture.modes.plain import to_8bit
+from splat.viewer.picture.modes.view import View
+from splat.viewer.picture.ramps import as_colors, shares
 
 ERROR_FULL_SCALE = 0.25
 """Mean absolute error shown in the brightest colour, as in the error maps of an evaluation."""

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from splat.geometry.rotations import matrix_from_quat
 from splat.model.splat_model import SplatModel
-from splat.viewer.modes.numbers import painted_number
-from splat.viewer.modes.view import Painted, View, remembered
+from splat.viewer.picture.modes.numbers import painted_number
+from splat.viewer.picture.modes.view import Painted, View, remembered
 
 
 def to_8bit(planes: Tensor) -> Tensor:  # [H,W,3] float, 0..1 -> [H,W,3] uint8, contiguous

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from splat.viewer.modes import categories, marks, numbers, plain
-from splat.viewer.modes.view import Painted, View
+from splat.viewer.picture.modes import categories, marks, numbers, plain
+from splat.viewer.picture.modes.view import Painted, View
 
 
 @dataclass(frozen=True)

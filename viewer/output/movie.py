@@ -15,8 +15,8 @@ from splat.io.atomic import atomic_path
 from splat.live.snapshot import Snapshot
 from splat.render.types import Rasterizer
 from splat.scene.video_writer import VideoWriter
-from splat.viewer.draw import draw
-from splat.viewer.look import Look
+from splat.viewer.picture.draw import draw
+from splat.viewer.picture.look import Look
 
 KEPT = ("mode", "background", "sh_degree", "filter2d", "ramp", "low", "high", "log_scale", "invert")
 """Fields of ``Look`` that a key can hold."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from splat.errors import UserError
 
 if TYPE_CHECKING:
-    from splat.viewer.desk import Desk
-    from splat.viewer.page import Page
+    from splat.viewer.serving.desk import Desk
+    from splat.viewer.serving.page import Page
 
 _NAP_SECS = 0.05
 

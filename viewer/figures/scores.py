@@ -11,7 +11,7 @@ import torch
 from splat.geometry.camera import Camera
 from splat.live.snapshot import Snapshot
 from splat.render.types import CameraBatch, Rasterizer, RenderOptions
-from splat.viewer.desk import Desk
+from splat.viewer.serving.desk import Desk
 
 BEST_PSNR = 100.0
 """Of a picture that differs in nothing, dB."""

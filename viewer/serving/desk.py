@@ -21,8 +21,8 @@ from splat.live.snapshot import Snapshot
 from splat.render.types import Rasterizer
 from splat.scene.images import ImageStore
 from splat.scene.types import Scene
-from splat.viewer.pace import DEFAULT_SHARE, Share
-from splat.viewer.space import Space
+from splat.viewer.picture.space import Space
+from splat.viewer.serving.pace import DEFAULT_SHARE, Share
 
 PHOTO_CACHE_BYTES = 512 << 20
 _BEAT_SECS = 0.5

@@ -20,7 +20,7 @@ from splat.io.header import scene_header
 from splat.io.selection import turned_to_up
 
 if TYPE_CHECKING:
-    from splat.viewer.desk import Desk
+    from splat.viewer.serving.desk import Desk
 
 FILE = "placement.json"
 _LARGEST_BYTES = 100_000

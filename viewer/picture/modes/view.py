@@ -17,7 +17,7 @@ from splat.model.labels import HIDDEN, SELECTED
 from splat.model.render_inputs import RenderInputs
 from splat.model.splat_model import SplatModel
 from splat.render.types import CameraBatch, Rasterizer, RenderOptions, RenderOutput
-from splat.viewer.look import CropBox, Look
+from splat.viewer.picture.look import CropBox, Look
 
 Preview = tuple[Tensor, dict[str, Tensor]]
 """Splats by ``Labels.ids [R]``, and raw values ``[R,...]`` to draw instead of theirs."""

@@ -19,12 +19,12 @@ from splat.model.splat_model import SplatModel
 from splat.render.types import Rasterizer
 from splat.scene.types import Scene
 from splat.viewer import panels
-from splat.viewer.arrival import chosen_space, start_pose
-from splat.viewer.desk import Desk
-from splat.viewer.pace import DEFAULT_SHARE
-from splat.viewer.page import Page, error_text
-from splat.viewer.security import DEFAULT_HOST, DEFAULT_PORT
-from splat.viewer.server import SecureServer, bound_uploads, open_server, tell_failures
+from splat.viewer.serving.arrival import chosen_space, start_pose
+from splat.viewer.serving.desk import Desk
+from splat.viewer.serving.pace import DEFAULT_SHARE
+from splat.viewer.serving.page import Page, error_text
+from splat.viewer.serving.security import DEFAULT_HOST, DEFAULT_PORT
+from splat.viewer.serving.server import SecureServer, bound_uploads, open_server, tell_failures
 
 CLOSE_SECS = 2.0
 """Pages get this long to end; a picture that is being drawn takes less."""

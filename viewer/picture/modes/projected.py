@@ -10,7 +10,7 @@ from torch import Tensor
 from splat.geometry.rotations import matrix_from_quat
 from splat.model.activations import sigmoid
 from splat.render.types import FILTER2D_VARIANCE_PX
-from splat.viewer.modes.view import View
+from splat.viewer.picture.modes.view import View
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,16 @@ from viser import _messages
 from viser.infra import _infra
 
 from splat.errors import UserError
-from splat.viewer.security import DEFAULT_HOST, DEFAULT_PORT, Answer, Ask, Gate, is_loopback, own_names, page_headers
+from splat.viewer.serving.security import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    Answer,
+    Ask,
+    Gate,
+    is_loopback,
+    own_names,
+    page_headers,
+)
 
 PORTS_TRIED = 100
 MOST_MESSAGE_BYTES = 32 << 20

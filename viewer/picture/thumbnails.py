@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from splat.geometry.camera import Camera
-from splat.viewer.desk import Desk
+from splat.viewer.serving.desk import Desk
 
 WIDTH_PX = 128
 _made: WeakKeyDictionary[Desk, dict[str, np.ndarray | None]] = WeakKeyDictionary()

@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from splat.viewer.lifted import photo_errors, photo_gradients
-from splat.viewer.modes.projected import projected
-from splat.viewer.modes.view import MIN_ALPHA, Painted, View, remembered
-from splat.viewer.ramps import as_colors, seen_range, shares
+from splat.viewer.picture.lifted import photo_errors, photo_gradients
+from splat.viewer.picture.modes.projected import projected
+from splat.viewer.picture.modes.view import MIN_ALPHA, Painted, View, remembered
+from splat.viewer.picture.ramps import as_colors, seen_range, shares
 
 _FINE_PIXELS = 100_000
 """A larger picture has its density in blocks of 2x2 px: a span per splat and line is what takes the time."""

@@ -22,7 +22,7 @@ from splat.live.snapshot import Snapshot
 from splat.model.labels import Labels
 from splat.model.splat_model import SplatModel
 from splat.render.types import CameraBatch, Rasterizer, RenderOptions
-from splat.viewer.modes.view import remembered
+from splat.viewer.picture.modes.view import remembered
 
 VIEWS = 6
 """Spread evenly over the training views."""

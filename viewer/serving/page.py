@@ -20,10 +20,10 @@ from splat.errors import UserError
 from splat.geometry.camera import Camera
 from splat.geometry.rotations import quat_from_matrix
 from splat.live.snapshot import Snapshot
-from splat.viewer.desk import Desk
-from splat.viewer.look import Look
-from splat.viewer.ticker import Ticker
-from splat.viewer.worker import DrawnFrame, Worker
+from splat.viewer.picture.look import Look
+from splat.viewer.serving.desk import Desk
+from splat.viewer.serving.ticker import Ticker
+from splat.viewer.serving.worker import DrawnFrame, Worker
 
 MOST_PIXELS = 2_500_000
 """A larger canvas gets a picture of this many, stretched."""

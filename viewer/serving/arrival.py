@@ -11,7 +11,7 @@ import torch
 from splat.geometry.camera import Camera
 from splat.model.splat_model import SplatModel
 from splat.scene.types import Scene
-from splat.viewer.space import Space
+from splat.viewer.picture.space import Space
 
 COMFORTABLE_UNITS = 4.0
 """Radius of what matters, in the page's frame: its controls are made for scenes of a few units, and it stores depth up

@@ -1,0 +1,1 @@
+"""Numbers and curves that panels show."""

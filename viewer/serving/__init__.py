@@ -1,0 +1,1 @@
+"""The server, its pages, and what all pages of one training share."""
