@@ -57,11 +57,11 @@ from splat.model.labels import Labels
 from splat.model.splat_model import SplatModel
 from splat.render.registry import choose
 from splat.train.trainer import drive
-from splat.viewer.app import Viewer
-from splat.viewer.draw import draw
-from splat.viewer.look import Look
-from splat.viewer.space import Space
-from splat.viewer.standing import StandingHost
+from splat.viewer.picture.draw import draw
+from splat.viewer.picture.look import Look
+from splat.viewer.picture.space import Space
+from splat.viewer.serving.app import Viewer
+from splat.viewer.serving.standing import StandingHost
 
 CLIENT = Path(__file__).with_name("bench_viewer_client.py")
 SHARES = (0.5, 0.9)

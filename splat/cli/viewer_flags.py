@@ -8,8 +8,8 @@ from pathlib import Path
 
 from splat.cli.parsing import Parser, UsageError
 from splat.errors import UserError
-from splat.viewer.pace import DEFAULT_SHARE
-from splat.viewer.security import DEFAULT_HOST, DEFAULT_PORT
+from splat.viewer.serving.pace import DEFAULT_SHARE
+from splat.viewer.serving.security import DEFAULT_HOST, DEFAULT_PORT
 
 EDIT_LOG = "edits.json"
 
@@ -25,7 +25,7 @@ class ViewerOptions:
     """Share of the time that training keeps while somebody moves in a page."""
 
     def token(self) -> str | None:
-        from splat.viewer.security import new_token
+        from splat.viewer.serving.security import new_token
 
         return new_token() if self.needs_token else None
 

@@ -16,7 +16,7 @@ from splat.config.devices import choose_device
 from splat.live.link import Link
 
 if TYPE_CHECKING:
-    from splat.viewer.app import Viewer
+    from splat.viewer.serving.app import Viewer
 
 START_SECS = 10.0
 """A viewer that is not open after this long is not waited for when the training ends."""
@@ -66,7 +66,7 @@ class TrainingViewer:
 
     def keep(self) -> int:
         """After the training: go on serving its last state until a signal; the exit code."""
-        from splat.viewer.standing import StandingHost
+        from splat.viewer.serving.standing import StandingHost
 
         self._thread.join(START_SECS)
         if self._viewer is None:
@@ -87,7 +87,7 @@ class TrainingViewer:
 
     def _made(self) -> None:
         from splat.edit.session import EditSession
-        from splat.viewer.app import Viewer
+        from splat.viewer.serving.app import Viewer
 
         assert self._options is not None
         parts, options = self._parts, self._options

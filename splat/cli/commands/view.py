@@ -54,8 +54,8 @@ def run(argv: Sequence[str]) -> int:
     say(f"{opened.source}: {model.count:,} {model.primitive.kind} splats")
 
     from splat.edit.session import EditSession
-    from splat.viewer.app import Viewer
-    from splat.viewer.standing import StandingHost
+    from splat.viewer.serving.app import Viewer
+    from splat.viewer.serving.standing import StandingHost
 
     session = EditSession(rasterizer=rasterizer, log=log)
     with EndSignal() as end, StandingHost(model, step=opened.step or 0) as host:
