@@ -13,6 +13,7 @@ import torch
 from splat.edit.ops import Mark, Op, Select
 from splat.edit.select import selected
 from splat.edit.shapes import Nothing, Point3, ViewSpec
+from splat.live.commands import Edit
 from splat.model.labels import SELECTED
 from splat.viewer.tools.screen import at_depth, project
 from splat.viewer.tools.solids import GIZMO_PX
@@ -115,6 +116,8 @@ class Hands:
 
     @property
     def ops(self) -> list[Op]:
+        """The operations done, with the rows as they leave them: the session knows of one before the rows do."""
+        self.served.desk.command(Edit(lambda rows: None)).result(serving.PATIENCE_SECS)
         return self.served.desk.session.ops
 
     def next_op(self, before: int, kind: str) -> Any:
