@@ -279,3 +279,9 @@ def test_functions_are_short() -> None:
     assert len(lengths) > 500 and {"cuda/math/sh.h:sh_basis", "cuda/cpu/bin.cpp:bin"} <= set(lengths)
     assert {name: n for name, n in lengths.items() if n > MAX_FUNCTION_LINES and name not in LONG_FUNCTIONS} == {}
     assert [name for name in LONG_FUNCTIONS if lengths.get(name, 0) <= MAX_FUNCTION_LINES] == [], "no longer exceptions"
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """Without packages pytest tells test modules apart by their names alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert {name for name in names if names.count(name) > 1} == set()
