@@ -32,6 +32,10 @@ class Status:
     """The last warning."""
     settings: Mapping[str, object] | None = None
     """Values of ``commands.SETTINGS`` in force."""
+    psnr_training: float | None = None
+    """Of recent training views, dB; goes on while ``psnr`` waits for the next evaluation."""
+    psnr_step: int | None = None
+    """Step of the last evaluation on held-out views."""
 
 
 class News:

@@ -52,7 +52,7 @@ class NewsSink:
             news.update(message=event.text)
         elif isinstance(event, Evaluated):
             self._marks.clear()
-            news.update(psnr=event.evaluation.psnr, psnr_is_held_out=True)
+            news.update(psnr=event.evaluation.psnr, psnr_is_held_out=True, psnr_step=event.step)
             news.add("psnr_held_out", event.step, event.evaluation.psnr)
         elif isinstance(event, Finished):
             self._tell(event.step)
@@ -86,6 +86,7 @@ class NewsSink:
         psnr = self._training_psnr()
         if psnr is not None:
             self._news.add("psnr", step, psnr)
+            self._news.update(psnr_training=psnr)
             if not self._news.status.psnr_is_held_out:
                 self._news.update(psnr=psnr)
 

@@ -127,12 +127,15 @@ def test_the_worst_views_are_measured_while_pictures_go_on(page, shown, served) 
     expected = sorted((score for score in measured(desk, desk.snapshot)), key=lambda score: score.psnr)
     control(page, "Worst first").click()
     shown_labels = [option.inner_text() for option in page.get_by_role("option").all()]
-    assert [" ".join(label.split()) for label in shown_labels] == [
+    assert [" ".join(label.split()) for label in shown_labels[1:]] == [
         " ".join(score_label(score).split()) for score in expected
     ]
-    page.get_by_role("option").nth(1).click()
-    second = next(camera for camera in scene.cameras if camera.name == expected[1].name)
-    serving.wait_for(lambda: stands_at(shown, second), why="the second worst view")
+    page.keyboard.press("Escape")
+    for place, score in enumerate(expected[:2], start=1):
+        control(page, "Worst first").click()
+        page.get_by_role("option").nth(place).click()
+        there = next(camera for camera in scene.cameras if camera.name == score.name)
+        serving.wait_for(lambda there=there: stands_at(shown, there), why=f"the view {score.name}")
 
 
 def test_scores_and_their_words(served) -> None:

@@ -103,6 +103,9 @@ def test_curves_are_drawn(live, trained_live) -> None:
     trained_live.desk.command(Pause())
     page.locator(".u-title", has_text="loss").wait_for()
     assert page.locator(".uplot canvas").count() >= 2
+    assert page.locator(".u-title", has_text="thousands of splats").count() == 1
+    shown = page.locator(".u-title", has_text="held-out").locator("visible=true").count()
+    assert shown == (len(link.news.curve("psnr_held_out")) > 1), "one evaluation is no curve"
     trained_live.desk.command(Resume())
 
 
@@ -126,7 +129,10 @@ def test_figures_say_only_what_is_known():
     told = dict(figures(Status(10, 100, 2.5, 36.0, 4.0, 1234, 5_000_000, 0.1, 22.5, True)))
     assert told == {"step": "10 of 100", "speed": "2.50 steps/s", "left": "0:36", "trained for": "0:04",
                     "splats": "1,234", "memory": "5 MB", "loss": "0.1000",
-                    "PSNR": "22.50 dB (held-out views)"}  # fmt: skip
+                    "held out": "22.50 dB"}  # fmt: skip
+    both = dict(figures(Status(psnr=22.5, psnr_is_held_out=True, psnr_step=1000, psnr_training=24.0)))
+    assert (both["PSNR"], both["held out"]) == ("24.00 dB (training views)", "22.50 dB at step 1,000")
+    assert dict(figures(Status(psnr=20.0)))["PSNR"] == "20.00 dB (training views)"
     assert (duration(3723), duration(-1)) == ("1:02:03", "0:00")
     words = [condition(Status(paused=True)), condition(Status()), condition(Status(ended="done")),
              condition(Status(), standing=True)]  # fmt: skip

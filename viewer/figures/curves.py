@@ -39,8 +39,12 @@ def figures(status, *, digits: int = 2) -> list[tuple[str, str]]:
         rows.append(("memory", f"{status.memory_bytes / 1e6:,.0f} MB"))
     if status.loss is not None:
         rows.append(("loss", f"{status.loss:.4f}"))
-    if status.psnr is not None:
-        rows.append(("PSNR", f"{status.psnr:.2f} dB ({'held-out' if status.psnr_is_held_out else 'training'} views)"))
+    now = status.psnr_training if status.psnr_is_held_out else status.psnr
+    if now is not None:
+        rows.append(("PSNR", f"{now:.2f} dB (training views)"))
+    if status.psnr is not None and status.psnr_is_held_out:
+        when = "" if status.psnr_step is None else f" at step {status.psnr_step:,}"
+        rows.append(("held out", f"{status.psnr:.2f} dB{when}"))
     return rows
 
 

@@ -15,6 +15,8 @@ from splat.viewer.serving.page import Page
 
 HELD_OUT_MARK = " (held out)"
 NO_SCORES = "not measured yet"
+CHOOSE = "fly to ..."
+"""First in the list of the worst: what is chosen already cannot be chosen."""
 OFF, PHOTO, ERROR = "Off", "Photo", "Error"
 _BEAT_SECS = 0.05
 
@@ -169,8 +171,8 @@ class CamerasPanel:
         cameras = {camera.name: camera for camera in self.scene.cameras}
         self._ranked = {score_label(score): cameras[score.name] for score in ranked}
         self.summary.content = summary_text(self.scores)
-        self.worst.options = tuple(self._ranked)
-        self.worst.value = next(iter(self._ranked))
+        self.worst.options = (CHOOSE, *self._ranked)
+        self.worst.value = CHOOSE
         self.worst.disabled = False
 
     def _worst_chosen(self, event: Any) -> None:

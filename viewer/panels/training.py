@@ -23,8 +23,11 @@ CURVE_SECS = 1.5
 SETTLED_SECS = 0.4
 """A setting is sent once it has not been touched for this long: a slider on its way asks for nothing."""
 CURVES = {"loss": ("loss", "#e8825a"), "psnr": ("PSNR of training views, dB", "#5aa9e8"),
-          "psnr_held_out": ("PSNR of held-out views, dB", "#b08ae0"), "splats": ("splats", "#7cc56e")}  # fmt: skip
+          "psnr_held_out": ("PSNR of held-out views, dB", "#b08ae0"),
+          "splats": ("thousands of splats", "#7cc56e")}  # fmt: skip
 """Name in ``News`` -> title and colour of its chart."""
+UNITS = {"splats": 1000.0}
+"""What values are divided by: long numbers do not fit beside an axis."""
 
 
 def build(page: Page) -> None:
@@ -139,10 +142,13 @@ class Charts:
     def _follow(self) -> None:
         for name, chart in self._charts.items():
             points = self._page.desk.link.news.curve(name)
-            seen = (len(points), points[-1][0]) if points else (0, 0)
+            if len(points) < 2:  # one evaluation is no curve; it stands among the figures
+                continue
+            seen = (len(points), points[-1][0])
             if seen != self._shown.get(name):
                 self._shown[name] = seen
-                chart.data = thinned(points)
+                steps, values = thinned(points)
+                chart.data = steps, values / UNITS.get(name, 1.0)
                 chart.visible = True
 
 
@@ -151,7 +157,7 @@ def _chart(page: Page, title: str, color: str) -> viser.GuiUplotHandle:
         (np.zeros(2), np.zeros(2)), ({"label": "step"}, {"label": title, "stroke": color, "width": 1.5}),
         title=title, scales={"x": {"time": False}}, legend={"show": False}, cursor={"drag": {"x": True, "y": False}},
         visible=False, height=120,
-        axes=({"stroke": "#999", "size": 28}, {"stroke": "#999", "size": 52}), padding=(4, 8, 0, 0),
+        axes=({"stroke": "#999", "size": 28}, {"stroke": "#999", "size": 52}), padding=(4, 18, 0, 0),
     )  # fmt: skip
 
 
