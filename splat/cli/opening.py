@@ -12,6 +12,7 @@ from splat.config.build import build_config, effective, nested
 from splat.config.schema import TrainConfig
 from splat.config.starting import model_of_checkpoint
 from splat.config.toml_io import parse_toml, read_toml
+from splat.edit.marks import EDIT_LOG, mark_of_log
 from splat.errors import UserError
 from splat.io.formats import model_file, read_model, sniff
 from splat.model.splat_model import SplatModel
@@ -81,7 +82,8 @@ def _from_checkpoint(run_dir: Path, say: Say) -> OpenedModel:
     model = model_of_checkpoint(config, checkpoint)
     compress = restored_compress(checkpoint, model.device)
     model = effective(config).compressor.finished(compress, checkpoint.step, model)
-    return OpenedModel(model, {"provenance": {"step": checkpoint.step}}, checkpoint.step, checkpoint.path)
+    header = mark_of_log(run_dir / EDIT_LOG, checkpoint.edits_done).in_header({"provenance": {"step": checkpoint.step}})
+    return OpenedModel(model, header, checkpoint.step, checkpoint.path)
 
 
 def moved_to(model: SplatModel, device: Any) -> SplatModel:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splat.cli.parsing import Parser, UsageError
+from splat.edit.marks import EDIT_LOG
 from splat.errors import UserError
 from splat.viewer.serving.pace import DEFAULT_SHARE
 from splat.viewer.serving.security import DEFAULT_HOST, DEFAULT_PORT
-
-EDIT_LOG = "edits.json"
 
 
 @dataclass(frozen=True)

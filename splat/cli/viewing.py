@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from splat.cli.viewer_flags import EDIT_LOG, ViewerOptions
+from splat.cli.viewer_flags import ViewerOptions
+from splat.edit.marks import EDIT_LOG
 from splat.config.assemble import Parts
 from splat.config.compressing import drawn_model
 from splat.config.devices import choose_device

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from splat.compress.protocol import Compressor, CompressState
+from splat.edit.marks import EDIT_LOG, mark_of_log
 from splat.errors import UserError
 from splat.io.atomic import write_error
 from splat.io.header import scene_header
@@ -80,7 +81,8 @@ def pack_export(
 
     def export(state: TrainState) -> None:
         path = run_dir / PACKED_NAME
-        header = scene_header(scene, step=state.step)
+        done = mark_of_log(run_dir / EDIT_LOG, state.edits_done)
+        header = done.in_header(scene_header(scene, step=state.step))
         began = time.perf_counter()
         packed = write_compressed(compressor, state.compress, state.model, path, header)
         if packed is None:

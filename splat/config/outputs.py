@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from splat.edit.marks import EDIT_LOG, mark_of_log
 from splat.evaluate.views import Evaluation, evaluate_views, render_color, to_8bit, write_per_view
 from splat.io.cameras_json import write_cameras_json
 from splat.io.formats import write_model
@@ -54,7 +55,8 @@ class Outputs:
 
     def export(self, state: TrainState) -> None:
         """``model.safetensors`` as trained, the PLY and the cameras in the capture's own frame."""
-        header = scene_header(self._scene, step=state.step)
+        done = mark_of_log(self._run_dir / EDIT_LOG, state.edits_done)
+        header = done.in_header(scene_header(self._scene, step=state.step))
         write_model(state.model, self._run_dir / "model.safetensors", format="native", header=header)
         ply = self._run_dir / "point_cloud" / f"iteration_{state.step}" / "point_cloud.ply"
         write_model(state.model, ply, format="ply", header=header)

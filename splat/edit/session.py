@@ -12,8 +12,10 @@ from splat.edit.edits import FLAGS, DragSolver, edit_of
 from splat.edit.edits import Rows as Seen
 from splat.edit.history import Patch, edit_of_patch, patch_of
 from splat.edit.json_ops import op_line, read_log, write_lines
+from splat.edit.marks import EditMark
 from splat.edit.ops import Op
 from splat.edit.wording import said
+from splat.errors import UserError
 from splat.live.commands import Edit, Rows
 from splat.model.labels import HIDDEN, LOCKED, SELECTED, Labels
 from splat.model.row_edit import RowEdit
@@ -63,6 +65,8 @@ class EditSession:
     """Written anew after every change; one that is there is continued."""
     drag: DragSolver | None = field(default=None, kw_only=True)
     """What solves drags; None = the geometric way."""
+    base: EditMark = field(default_factory=EditMark, kw_only=True)
+    """What had been done to the model before, besides what stands in the log."""
     status: SessionStatus = field(default_factory=SessionStatus, init=False)
     last_number: int | None = field(default=None, init=False)
     """Place in the log (from 1) of the operation just done or redone, where it changes the picture."""
@@ -76,6 +80,34 @@ class EditSession:
         if self.log is not None and self.log.exists():
             self._earlier = [op_line(op) for op in read_log(self.log)]
             self.status = SessionStatus(ops=len(self._earlier))
+
+    @property
+    def mark(self) -> EditMark:
+        """Which operations the model holds now, for the header of a file."""
+        return self.base.after([*self._earlier, *(done.line for done in self._done)])
+
+    def go_on(self, rows: Rows, log: Path, say: Callable[[str], None] = lambda _: None) -> None:
+        """Keep the log in ``log`` from now on. One that is there is done again first, but for what the model holds
+        (``base``): the rows are as its last session left them, and it can be undone. UserError where it does not fit.
+        """
+        ops = read_log(log) if log.exists() else []
+        lines = [op_line(op) for op in ops]
+        held = self.base.held_of(lines)
+        if held:
+            self._earlier, self.base = lines[:held], EditMark()
+        for number, op in enumerate(ops[held:], start=held + 1):
+            try:
+                edit = self.do(rows, op)
+            except UserError as error:
+                raise UserError(f"{log}: op {number} cannot be done to this model: {error}") from error
+            if edit is not None:
+                rows.apply(edit)
+            else:  # it stays in the log: on the model it was made for it did something
+                self._done = [*self._done, _Done(op, op_line(op), said(op, None, rows.labels), Patch())]
+        self.log, self.status = log, self._status(rows.labels.flags)
+        rows.edits_done = self.status.ops
+        if ops:
+            say(f"{log}: {held} of {len(ops)} edits are in the model, {len(ops) - held} were done again")
 
     @property
     def ops(self) -> list[Op]:

@@ -167,6 +167,24 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(source, monkeypatch, c
     assert [path.name for path in source.parent.iterdir()] == ["a.safetensors"]
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".ply"])
+def test_a_log_is_not_done_twice_to_a_model(source, tmp_path, capsys, suffix):
+    log, out = write_log(tmp_path / "edits.json", [RIGHT, UP]), tmp_path / f"b{suffix}"
+    assert main(["edit", str(source), "--log", str(log), "-o", str(out)]) == 0
+    once = rows_of(out)
+    again = tmp_path / "c.safetensors"
+    assert main(["edit", str(out), "--log", str(log), "--op", text(RIGHT), "--op", text(ops.Delete()),
+                 "-o", str(again)]) == 0  # fmt: skip
+    assert "first 2 operations are in this model already" in capsys.readouterr().err
+    assert torch.equal(rows_of(again)["means"], once["means"][once["means"][:, 0] < 0])
+    whole = write_log(tmp_path / "longer.json", [*read_log(log), RIGHT, ops.Delete()])
+    assert main(["edit", str(again), "--log", str(whole), "-o", str(tmp_path / "d.safetensors")]) == 0
+    assert "first 4 operations" in capsys.readouterr().err
+    other = write_log(tmp_path / "other.json", [RIGHT, ops.Invert(), UP])
+    assert main(["edit", str(source), "--log", str(other), "-o", str(tmp_path / "e.safetensors")]) == 0
+    assert "already" not in capsys.readouterr().err
+
+
 def test_the_help_page_names_every_operation_and_flag(capsys):
     assert main(["edit", "--help"]) == 0
     page = capsys.readouterr().out

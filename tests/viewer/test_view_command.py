@@ -72,6 +72,16 @@ def test_view_opens_a_file_and_ends_with_ctrl_c(tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ball.ply"], "nothing was edited, nothing written"
 
 
+def test_view_goes_on_where_its_log_ends(tmp_path) -> None:
+    path = tmp_path / "ball.ply"
+    write_model(serving.ball(30), path)
+    write_log(tmp_path / "ball.ply.edits.json", [Select(Everything())])
+    with running("view", str(path), "--port", "0", "--device", "cpu", "--log") as process:
+        assert "0 of 1 edits are in the model, 1 were done again" in heard_until(process, "ssh -L")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_signals_while_a_viewer_is_open(number: int, code: int) -> None:
     before = signal.getsignal(number)

@@ -83,7 +83,7 @@ def header_of(desk: Desk, *, step: int) -> dict[str, Any]:
     """What a file written from here says of itself, as ``splat export`` would; without what was measured."""
     header = {} if desk.scene is None else scene_header(desk.scene, step=step)
     header |= {name: desk.header[name] for name in _FACTS if desk.header.get(name) is not None}
-    return header
+    return header if desk.session is None else desk.session.mark.in_header(header)
 
 
 def placed_header(header: dict[str, Any], placement: Placement, up: str | None = None) -> dict[str, Any]:

@@ -13,8 +13,8 @@ HELP = """
 usage: splat edit RUN|FILE [--log edits.json] [--op JSON ...] [-o OUT] [options]
 
 Edits a run's newest model, or a model file, without a screen: first the operations of the log, as the viewer writes
-them, then the single ones in their order. Says what each did; the source stays as it is. The log of a training is in
-that training's model already: replay it on the model it began with, or on a copy from elsewhere.
+them, then the single ones in their order. Says what each did; the source stays as it is. A model remembers what was
+done to it: what it holds of the log already (a training's own log, say) is passed over.
 
   --log FILE         do again what a session did
   --op JSON|@FILE    one more operation; may be given again
@@ -68,11 +68,14 @@ def run(argv: Sequence[str]) -> int:
     if args.log is None and not args.op:
         raise UsageError("nothing to do: name a log (--log edits.json) or an operation (--op '{\"kind\": ...}')")
 
+    from dataclasses import replace
+
     from splat.cli.editing import Cameras, drag_solver, given_ops
     from splat.cli.exporting import refuse_own_source
     from splat.config.devices import prepare_process
     from splat.edit.bench import Bench
-    from splat.edit.json_ops import write_log
+    from splat.edit.json_ops import op_line, write_log
+    from splat.edit.marks import mark_of_header
     from splat.edit.session import EditSession, replay
 
     say = (lambda _: None) if args.quiet else (lambda line: print(line, file=sys.stderr, flush=True))
@@ -85,14 +88,19 @@ def run(argv: Sequence[str]) -> int:
     rasterizer = _rasterizer(say)
     solver = drag_solver(args, cameras, rasterizer, say)
     rows = Bench(opened.model, step=opened.step or 0)
-    session = EditSession(rasterizer=rasterizer, drag=solver)
-    before = rows.model.count
-    replay(rows, given_ops(args.log, args.op, cameras), session, say)
+    session = EditSession(rasterizer=rasterizer, drag=solver, base=mark_of_header(opened.header))
+    before, ops = rows.model.count, given_ops(args.log, args.op, cameras)
+    held = session.base.held_of([op_line(op) for op in ops])
+    if held:
+        say(f"the first {held} operations are in this model already and are passed over; what they left selected, "
+            "hidden or locked is not known any more")  # fmt: skip
+    replay(rows, ops[held:], session, say)
     say(f"{before:,} splats became {rows.model.count:,}")
     if args.dry_run:
         return 0
     if args.save_log is not None:
         write_log(args.save_log, session.ops)
+    source = replace(source, header=session.mark.in_header(source.header))
     _write(source, rows.model, name, out, say)
     return 0
 

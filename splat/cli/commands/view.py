@@ -17,7 +17,8 @@ export. Prints the page's address; Ctrl-C ends it.
 
   --scene DIR        the capture, for its cameras and photographs (a run knows its own)
   --log [FILE]       keep what is edited as a log that splat edit does again (without FILE: in the run, or beside the
-                     file); nothing else is written unless the page's export panel is told to
+                     file). One that is there goes on: what the model does not hold yet is done first, and can be
+                     undone. Nothing else is written unless the page's export panel is told to
   --host H           address to listen on (default 127.0.0.1: this machine alone)
   --port P           port (default 8080, or the next that is free; 0 is any)
   --no-token         let everybody in who can reach the port
@@ -53,16 +54,21 @@ def run(argv: Sequence[str]) -> int:
     require_drawable(model, rasterizer)
     say(f"{opened.source}: {model.count:,} {model.primitive.kind} splats")
 
+    from splat.edit.bench import Bench
+    from splat.edit.marks import mark_of_header
     from splat.edit.session import EditSession
     from splat.viewer.serving.app import Viewer
     from splat.viewer.serving.standing import StandingHost
 
-    session = EditSession(rasterizer=rasterizer, log=log)
-    with EndSignal() as end, StandingHost(model, step=opened.step or 0) as host:
+    rows = Bench(model, step=opened.step or 0)
+    session = EditSession(rasterizer=rasterizer, base=mark_of_header(opened.header))
+    if log is not None:
+        session.go_on(rows, log, say)
+    with EndSignal() as end, StandingHost(rows.model, labels=rows.labels, step=rows.step) as host:
         viewer = Viewer(
             host.link, scene=scene, rasterizer=rasterizer, device=device, session=session,
             run_dir=target if target.is_dir() else None, host=options.host, port=options.port, token=options.token(),
-            header=opened.header, model=model, standing=True,
+            header=opened.header, model=rows.model, standing=True,
         )  # fmt: skip
         try:
             viewer.start()
