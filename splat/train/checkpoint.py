@@ -208,7 +208,8 @@ class CheckpointSink:
     ) -> None:
         self._run_dir, self._config = Path(run_dir), config_toml
         self._every, self._keep_last, self._keep_steps = every, keep_last, frozenset(keep_steps)
-        self._written_step: int | None = None
+        self._written: tuple[int, int] | None = None
+        """Step and version: an edit after the checkpoint of a step asks for another one."""
         self.last: Path | None = None
         """The newest checkpoint this process wrote."""
 
@@ -217,11 +218,15 @@ class CheckpointSink:
             due = (self._every and event.step % self._every == 0) or event.step in self._keep_steps
         else:
             due = isinstance(event, SaveAsked | Finished)
-        if due and self._written_step != event.step:
+        if due and self._written != _mark(event.state):
             self.write(event.state)
 
     def write(self, state: TrainState) -> Path:
-        self._written_step = state.step
+        self._written = _mark(state)
         self.last = write_checkpoint(self._run_dir, state, self._config)
         prune_checkpoints(self._run_dir, keep_last=self._keep_last, keep_steps=self._keep_steps)
         return self.last
+
+
+def _mark(state: TrainState) -> tuple[int, int]:
+    return state.step, state.version

@@ -163,6 +163,7 @@ class EditShield:
         left = state.model.rows["means"].detach()
         stones = Tombstones.of(before.gone, left, state.labels.next_id)
         state.protection = state.protection.with_shield(before.number, Shield(masks, stones))
+        state.version += 1
 
     def _find_resting(self) -> Iterator[Event]:
         """Which rows show in training views, but hardly where those count."""
@@ -181,6 +182,8 @@ class EditShield:
                     told = time.monotonic()
             resting = (shown > 0) & (shown - unheard < LEAST_HEARD * shown)
             state.resting = resting if bool(resting.any()) else None
+        state.compress.held = state.held  # files that are written before the next step ask for it, too
+        state.version += 1
 
     def burial(self) -> RowEdit | None:
         """The edit that removes what came to lie where an edit allows nothing; None when there is none."""

@@ -131,17 +131,18 @@ def drop_metrics_after(run_dir: Path, step: int) -> int:
 
 
 class ExportSink:
-    """Hands the state to ``export`` after the steps in ``at`` and at a clean end; never twice for one step."""
+    """Hands the state to ``export`` after the steps in ``at`` and at a clean end; never twice for one state."""
 
     def __init__(self, export: Callable[[TrainState], None], at: frozenset[int]) -> None:
         self._export, self._at = export, at
-        self._exported: int | None = None
+        self._exported: tuple[int, int] | None = None
 
     def __call__(self, event: Event) -> None:
         ended = isinstance(event, Finished) and event.reason != "interrupted"
-        if (isinstance(event, Stepped) and event.step in self._at) or (ended and self._exported != event.step):
+        mark = event.step, event.state.version
+        if (isinstance(event, Stepped) and event.step in self._at) or (ended and self._exported != mark):
             self._export(event.state)
-            self._exported = event.step
+            self._exported = mark
 
 
 class MailboxSink:

@@ -45,7 +45,7 @@ class TrainState:
     edits_done: int = 0
     """Operations of the edit log that these rows show; whoever edits counts them."""
     version: int = 0
-    """Rises with every step and every edit of this process."""
+    """Rises with every step, every edit and every other order that changes what a checkpoint holds, in this process."""
     resting: Tensor | None = None  # [N] bool
     """Rows that training views show but where they contradict an edit: no photograph speaks for them, and what pulls at
     all rows alike would wear them away."""

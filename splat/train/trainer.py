@@ -103,7 +103,7 @@ class Trainer:
         if orders.ending != "interrupted" and evaluated_at != state.step:
             yield SaveAsked(state)  # measuring may take minutes; a kill during it must not cost the steps
             yield from self._evaluated()
-            yield from orders.obey()
+        yield from orders.obey()  # what was asked for while pictures were measured
         orders.end()
         state.elapsed_secs = self._clock.elapsed_secs
         yield Finished(state, orders.ending or ("done" if state.step >= steps else reached))
@@ -351,6 +351,7 @@ class Trainer:
             self._shield.applied(noted)
         if unmark is not None:
             self._shield.end(unmark)
+        state.version += 1  # also where no row changes: the count of edits may, and what is protected
         return None if command.result is None else command.result()
 
     def _change(self, command: Change) -> Answer:
@@ -359,6 +360,7 @@ class Trainer:
         change = {command.name: checked(command.name, command.value, state.model)}
         value = change[command.name]
         state.changes = state.changes | change
+        state.version += 1
         self.settings = self._feed.settings = changed_settings(self.settings, change)
         self._context = changed_context(self._context, change)
         if command.name == "sh_degree" and (cleared := bands_cleared(state.model, value)) is not None:
