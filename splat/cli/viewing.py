@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from splat.cli.viewer_flags import ViewerOptions
-from splat.edit.marks import EDIT_LOG
 from splat.config.assemble import Parts
 from splat.config.compressing import drawn_model
 from splat.config.devices import choose_device
+from splat.edit.marks import EDIT_LOG
 from splat.live.link import Link
 
 if TYPE_CHECKING:
