@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import queue
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -117,11 +118,11 @@ class CommandQueue:
 
     def __init__(self) -> None:
         self._items: deque[Command] = deque()  # append and popleft are atomic: no lock to deadlock a signal handler
-        self._arrived = threading.Event()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # the one that a signal handler may put to
 
     def put(self, command: Command) -> Future:
         self._items.append(command)
-        self._arrived.set()
+        self._bell.put(None)
         return command.reply
 
     def pop(self) -> Command | None:
@@ -138,7 +139,9 @@ class CommandQueue:
 
     def wait(self, timeout_secs: float) -> None:
         """Return when a command is there or the time is over."""
-        if not self._items:
-            self._arrived.clear()
-            if not self._items:
-                self._arrived.wait(timeout_secs)
+        until = time.monotonic() + timeout_secs
+        while not self._items:
+            try:
+                self._bell.get(timeout=max(until - time.monotonic(), 0.0))
+            except queue.Empty:
+                return

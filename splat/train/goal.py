@@ -14,6 +14,8 @@ ERROR_UNIT = 2.0**-24
 """Squared errors are summed as whole multiples of this: exact, so in any order and on any number of threads."""
 SAMPLE_STRIDE, SAMPLE_EVERY = 4, 8
 """Pixels between two that are looked at along each side, and steps between two looks."""
+NOTHING_COUNTS = -1.0
+"""In the place of a view's squared error: no pixel of it counts, so that it has no part in the mean."""
 LEAST_MSE = 1e-10
 """100 dB, where scores are cut too."""
 
@@ -33,12 +35,15 @@ class TargetWatch:
         if state.view_mse is not None:
             nothing = state.view_mse.new_full((), torch.nan)
             seen = masked_mse(color.detach()[0], shot.view.pixels[0], shot.view.mask) if shot.full_size else nothing
+            if shot.full_size and shot.view.mask is not None:  # by photograph or by edits
+                seen = torch.where((shot.view.mask > 0).any(), seen, NOTHING_COUNTS)
             state.view_mse[shot.view.index] = seen
 
     def reached(self, state: TrainState) -> bool:
         if self._target is None or state.step % CHECK_EVERY:
             return False
-        psnr = -10 * torch.log10(state.view_mse.clamp(min=LEAST_MSE))  # NaN where never seen: then never reached
+        counted = state.view_mse[state.view_mse != NOTHING_COUNTS]
+        psnr = -10 * torch.log10(counted.clamp(min=LEAST_MSE))  # NaN where never seen: then never reached
         return bool(psnr.mean() >= self._target)
 
 

@@ -1,3 +1,4 @@
+import signal
 import threading
 import time
 
@@ -44,3 +45,29 @@ def test_no_command_is_lost_between_threads():
     while queue.pop() is not None:
         got += 1
     assert got == 4 * count
+
+
+def test_a_signal_handler_may_put_whatever_it_interrupts():
+    """Hammered: a lock that the waiting thread holds would hang here."""
+    queue, came = CommandQueue(), []
+    before = signal.signal(signal.SIGALRM, lambda *_: came.append(queue.put(Pause())))
+    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+    try:
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            queue.wait(0.00005)
+            queue.pop()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert came
+
+
+def test_waiting_is_not_cut_short_by_commands_that_were_taken_long_ago():
+    queue = CommandQueue()
+    for _ in range(5):
+        queue.put(Save())
+        queue.pop()
+    began = time.monotonic()
+    queue.wait(0.05)
+    assert time.monotonic() - began > 0.04

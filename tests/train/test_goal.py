@@ -102,3 +102,21 @@ def test_what_was_seen_survives_a_resume(tmp_path, step):
     # Resumed without the target, what is known grows old: it is let go.
     restore(state, read_checkpoint(tmp_path / "checkpoints" / "step_10.safetensors"))
     assert make_trainer(state, steps=10).state.view_mse is None
+
+
+def test_a_view_of_which_nothing_counts_has_no_part_in_the_mean():
+    state = fresh_state(Restless())
+    watch, black = TargetWatch(state, 20.0, 3), torch.zeros(4, 4, 3, dtype=torch.uint8)
+    state.step, nothing = 1, torch.zeros(1, 4, 4, dtype=torch.uint8)
+
+    def visit(index, error, **more):
+        watch.note(state, shot_of(index, black, **more), torch.full((1, 4, 4, 3), error))
+        return watch.reached(state)
+
+    assert not visit(0, 0.9, mask=nothing) and not visit(1, 0.01)
+    assert visit(2, 0.01)  # 40 and 40 dB
+    assert visit(0, 0.9)  # its pixels count again: 0.9, 40 and 40 dB
+    assert not visit(1, 0.9)
+    for index in range(3):
+        assert not visit(index, 0.01, mask=nothing) or index < 2
+    assert not watch.reached(state), "nothing at all says nothing"
