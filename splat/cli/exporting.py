@@ -24,6 +24,8 @@ from splat.evaluate.decoded import PictureScore, picture_score, require_drawable
 from splat.io.atomic import write_text
 from splat.io.format_names import file_name, format_names, stored_bytes
 from splat.io.formats import FORMATS, LoadedModel, in_capture_frame, model_file, read_model, sniff, write_model
+from splat.io.placement import FILE as PLACEMENT
+from splat.io.placement import Placement, placed_header, placement_text, read_placement
 from splat.io.selection import Selection, inverse_of, opacity_importance, parse_box, selected, turned_to_up, up_vector
 from splat.model.splat_model import SplatModel
 
@@ -129,14 +131,24 @@ def selection_of(args: argparse.Namespace) -> Selection:
     return Selection(crop, args.min_opacity, args.max_splats, args.sh_degree)
 
 
-def prepared(source: Source, args: argparse.Namespace, stage: Stage | None, say: Say) -> Source:
-    """The source with what the flags leave of it, turned as they say."""
+def set_by_hand(run_dir: Path, say: Say) -> Placement:
+    """Scale and up that were set in the viewer of a run, with a line that says so; nothing for what is no run."""
+    placement = read_placement(run_dir / PLACEMENT)
+    if known := placement_text(placement):
+        say(f"{known}, as set in the viewer ({run_dir / PLACEMENT})")
+    return placement
+
+
+def prepared(
+    source: Source, args: argparse.Namespace, stage: Stage | None, say: Say, placement: Placement | None = None
+) -> Source:
+    """The source with what the flags leave of it, placed as ``placement`` and turned as the flags say."""
     wanted, input_from_world = selection_of(args), inverse_of(source.header.get("world_from_input"))
     judge = _importance(stage, say) if wanted.max_splats is not None else None
     model, told = selected(source.model, wanted, input_from_world=input_from_world, importance=judge)
     for line in told:
         say(line)
-    header = source.header
+    header = placed_header(source.header, placement or Placement())
     if args.up is not None:
         if not header.get("up_axis"):
             say("what is up is not known of this model; -y is taken, as in COLMAP's captures")
@@ -316,6 +328,7 @@ def export_finished(parts: Parts, run_dir: Path, say: Say) -> None:
                   fixed_background(parts.config), None, parts.scene)  # fmt: skip
     targets = [(name, run_dir / file_name("export", name)) for name in names]
     source = source_of(loaded.model, loaded.header, [file])
+    source = replace(source, header=placed_header(source.header, set_by_hand(run_dir, say)))
     say(write_all(source, targets, stage, say, wrote=lambda path: say(f"wrote {path}"), go_on=True).text())
 
 

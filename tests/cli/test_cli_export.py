@@ -17,6 +17,7 @@ from splat.cli.main import main
 from splat.cli.opening import run_model
 from splat.errors import UserError
 from splat.io.formats import FORMATS, read_model, write_model
+from splat.io.placement import Placement, write_placement
 
 SHORT = ["--preset", "cpu", "--steps", "12", "--rasterizer", "reference", "--densifier", "none", "--max-splats", "30"]
 BOTH = ["native", "ply"]
@@ -248,3 +249,18 @@ def test_an_empty_model_is_written_and_told(tmp_path):
     (row,) = table["formats"]
     assert row["bits_per_splat"] is None and row["psnr"] is None and row["splats"] == 0
     assert not any(isinstance(value, float) and math.isnan(value) for value in row.values())
+
+
+def test_scale_and_up_from_the_viewer_go_into_files_unless_told_otherwise(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    placed = Placement(up=(0.0, 0.0, 1.0), scale=4.0, why="0.5 of the capture are 2")
+    write_placement(copy / "placement.json", placed)
+    for name, flags in (("a", []), ("b", ["--as-captured"])):
+        assert main(["export", str(copy), "-o", str(tmp_path / f"{name}.ply"), "--no-measure", *flags]) == 0
+        told = "scale 4 (0.5 of the capture are 2) and up (0.000, 0.000, 1.000), as set in the viewer"
+        assert (told in capsys.readouterr().err) == (not flags)
+    grown, plain = (read_model(tmp_path / f"{name}.ply").model.rows["means"] for name in "ab")
+    torch.testing.assert_close(grown, plain * 4, rtol=1e-4, atol=1e-5)
+    assert read_model(tmp_path / "a.ply").header["up_axis"] == [0, 0, 1]
+    assert main(["export", str(copy / "model.safetensors"), "-o", str(tmp_path / "c.ply"), "--no-measure"]) == 0
+    torch.testing.assert_close(read_model(tmp_path / "c.ply").model.rows["means"], plain)  # a file, not the run

@@ -18,9 +18,9 @@ from splat.edit.shapes import AttributeRange
 from splat.errors import UserError
 from splat.geometry.rotations import matrix_from_quat
 from splat.io.formats import FORMATS, read_model, sniff
+from splat.io.placement import Placement, placed_header
 from splat.io.selection import Selection
 from splat.viewer.output.exports import download_of, export_path, exported_model, formats, size_text, write_export
-from splat.viewer.output.placement import Placement, placed_header
 
 TURN = matrix_from_quat(torch.tensor([0.9, 0.1, -0.3, 0.2], dtype=torch.float64)).numpy()
 WORLD_FROM_INPUT = np.block([[2 * TURN, np.array([[1.0], [2.0], [3.0]])], [np.zeros((1, 3)), np.ones((1, 1))]])

@@ -13,11 +13,12 @@ from hands import press, row_of, tab, tick, type_into
 
 from splat.errors import UserError
 from splat.geometry.camera import Camera
+from splat.io.placement import FILE, Placement, read_placement
 from splat.io.png import read_png
 from splat.model.gaussian import GaussianPrimitive
 from splat.model.splat_model import SplatModel
 from splat.viewer.figures.measure import normal_of, ray_point, scale_from, surface_point
-from splat.viewer.output.placement import FILE, Placement, placement_of, read_placement
+from splat.viewer.output.placement import placement_of
 from splat.viewer.picture.draw import draw
 from splat.viewer.picture.light_copy import NODE_UNITS, light_copy
 

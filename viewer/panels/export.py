@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from splat.errors import UserError
+from splat.io.placement import placed_header
 from splat.io.selection import UP_AXES, Selection
 from splat.live.snapshot import Snapshot
 from splat.viewer.output.exports import (
@@ -22,7 +23,7 @@ from splat.viewer.output.exports import (
     size_text,
     write_export,
 )
-from splat.viewer.output.placement import header_of, placed_header, placement_of
+from splat.viewer.output.placement import header_of, placement_of
 from splat.viewer.serving.jobs import Job, Jobs
 from splat.viewer.serving.page import Page
 

@@ -11,11 +11,11 @@ import viser
 from splat.errors import UserError
 from splat.geometry.camera import Camera
 from splat.geometry.keyframe_json import SIDES_PX
+from splat.io.placement import Placement
 from splat.io.png import png_bytes
 from splat.viewer.figures.measure import distance, normal_of, scale_from, surface_point
 from splat.viewer.output.movie import key_at
 from splat.viewer.output.placement import (
-    Placement,
     direction_in_input,
     direction_in_world,
     length_in_input,

@@ -25,6 +25,7 @@ cameras.json or from around it, against the model's own pictures); the table say
   --format F[,F...]  all, or some of
 {formats}
 {options}
+  --as-captured      leave out the scale and up that were set in the viewer (RUN/placement.json)
   --scene DIR        the capture, if it has moved (or for a model file outside a run)
 Prints the files it wrote, one per line; the table goes to the error stream.
 """
@@ -40,13 +41,22 @@ def __getattr__(name: str) -> str:
 
 
 def run(argv: Sequence[str]) -> int:
-    from splat.cli.exporting import add_options, prepared, selection_of, with_values_joined, write_all, write_json
+    from splat.cli.exporting import (
+        add_options,
+        prepared,
+        selection_of,
+        set_by_hand,
+        with_values_joined,
+        write_all,
+        write_json,
+    )
 
     parser = Parser("export")
     parser.add_argument("source", nargs="?")
     parser.add_argument("-o", "--output")
     parser.add_argument("--format", "-f")
     parser.add_argument("--scene")
+    parser.add_argument("--as-captured", action="store_true")
     add_options(parser)
     args = parser.parse(with_values_joined(argv))
     if args.source is None:
@@ -58,7 +68,8 @@ def run(argv: Sequence[str]) -> int:
     source, opened = _opened(Path(args.source), args, say)
     targets = _without_source(targets, source, args)
     with _stage(args, opened, say) as around:
-        source = prepared(source, args, around, say)
+        placement = None if args.as_captured else set_by_hand(Path(args.source), say)
+        source = prepared(source, args, around, say, placement)
         stage = around if _measures(args) else None
         table = write_all(source, targets, stage, say, wrote=lambda path: print(path, flush=True), go_on=_is_all(args))
         say(table.text())
