@@ -76,6 +76,13 @@ def test_callbacks_of_pages_run_where_we_hear_of_their_failures() -> None:
     assert "self._thread_executor.submit(cb, client)" in inspect.getsource(viser.ViserServer)
 
 
+def test_keys_reach_commands_before_they_reach_the_camera() -> None:
+    source = Path(viser.__file__).parent / "client" / "src"
+    assert 'document.addEventListener("keydown", onKeyDown)' in (source / "CameraControls.tsx").read_text()
+    assert 'import { useHotkeys } from "@mantine/hooks"' in (source / "CommandPalette.tsx").read_text()
+    assert "new Function(message.source)()" in (source / "MessageHandler.tsx").read_text()
+
+
 def test_the_round_trip_and_the_picture_are_there() -> None:
     from viser._viser import LocalStorageHandle
 

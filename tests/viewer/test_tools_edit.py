@@ -53,6 +53,28 @@ def test_delete_undo_and_redo_restore_the_bits(hands: Hands) -> None:
     assert hands.same_bits(before)
 
 
+def test_a_key_with_a_modifier_does_not_move_the_camera(hands: Hands) -> None:
+    start = np.array(hands.ours.client.camera.position)
+    time.sleep(0.5)  # the page rests: its next step would be as long
+    for held, keys in (("Control", "a"), ("Shift", "d"), ("Control", "e")):
+        before = len(hands.ops)
+        hands.page.keyboard.down(held)
+        hands.page.keyboard.down(keys)
+        time.sleep(0.3)
+        hands.page.keyboard.up(keys)
+        hands.page.keyboard.up(held)
+        if keys != "e":
+            serving.wait_for(lambda before=before: len(hands.ops) == before + 1, why=keys)
+    hands.heard()
+    assert np.allclose(hands.ours.client.camera.position, start)
+    hands.page.keyboard.down("a")
+    serving.wait_for(lambda: not np.allclose(hands.ours.client.camera.position, start), why="the camera to fly")
+    hands.page.keyboard.up("a")
+    hands.page.keyboard.press("Escape")
+    for _ in range(2):
+        hands.served.desk.undo().result(serving.PATIENCE_SECS)
+
+
 def test_every_shortcut_of_selection_and_marks_does_its_work(hands: Hands) -> None:
     some = hands.chosen.clone()
     pressed(hands, "Control+i", Invert())

@@ -22,6 +22,7 @@ from splat.geometry.rotations import quat_from_matrix
 from splat.live.snapshot import Snapshot
 from splat.viewer.picture.look import Look
 from splat.viewer.serving.desk import Desk
+from splat.viewer.serving.keys import leave_camera_alone
 from splat.viewer.serving.ticker import Ticker
 from splat.viewer.serving.worker import DrawnFrame, Worker
 
@@ -59,6 +60,7 @@ class Page:
         self._ticker = Ticker(self.failed)
         self._worker = Worker(self)
         self.tabs = client.gui.add_tab_group()
+        leave_camera_alone(client)
 
         @client.camera.on_update
         async def _(_: viser.CameraHandle) -> None:  # async: called in order, on the server's thread
