@@ -98,3 +98,32 @@ def test_bad_path_files_are_told(run, tmp_path, capsys):
     assert "keys[0]: position is [0, 0]; 3 finite numbers" in capsys.readouterr().err
     assert main(["render", str(run), "--size", "40x30"]) == 2
     assert "--size is for --path" in capsys.readouterr().err
+
+
+def test_display_settings_of_keys_are_honoured(run, path_file, tmp_path, capsys):
+    styled = tmp_path / "styled.json"
+
+    def drawn(name: str, *flags: str, **look) -> list[np.ndarray]:
+        data = json.loads(path_file.read_text())
+        for key in data["keys"]:
+            key["look"] = look
+        styled.write_text(json.dumps(data))
+        out = tmp_path / name
+        assert main(["render", str(run), "--path", str(styled), "--fps", "2", "-o", str(out), "-q", *flags]) == 0
+        return frames_of(out) if out.suffix else [read_png(file) for file in sorted(out.iterdir())]
+
+    plain, alpha = drawn("plain"), drawn("alpha", mode="alpha")
+    assert len(plain) == len(alpha) == 3
+    assert np.array_equal(alpha[0], drawn("channel", "--channels", "alpha", mode="depth")[0][..., None].repeat(3, 2))
+    ramps = [drawn(ramp, mode="depth", ramp=ramp)[0] for ramp in ("grey", "spectrum")]
+    assert (np.ptp(ramps[0].astype(int), axis=2) == 0).all() and np.ptp(ramps[1].astype(int), axis=2).max() > 50
+    assert len(drawn("film.mp4", mode="normal")) == 3
+    as_color = drawn("color", mode="color", background=(0.0, 0.0, 0.0))
+    assert np.abs(np.array(as_color).astype(int) - plain).max() <= 1
+    capsys.readouterr()
+    for look, told in (({"mode": "dpth"}, "did you mean 'depth'"), ({"mode": "error"}, "without its capture")):
+        data = json.loads(path_file.read_text())
+        data["keys"][0]["look"] = look
+        styled.write_text(json.dumps(data))
+        assert main(["render", str(run), "--path", str(styled), "-o", str(tmp_path / "no.mp4")]) == 2
+        assert told in capsys.readouterr().err and not (tmp_path / "no.mp4").exists()

@@ -6,19 +6,21 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from splat.cli.parsing import Parser, UsageError, split_settings
 
 if TYPE_CHECKING:
+    from splat.cli.filming import Shots
     from splat.cli.opening import OpenedModel
     from splat.config.schema import TrainConfig
     from splat.geometry.camera import Camera
 
     Say = Callable[[str], None]
-    Views = tuple[OpenedModel, Sequence[Camera], str, float]
-    """What is drawn, from where, what that is called, and pictures per second."""
+    Views = tuple[OpenedModel, Sequence[Camera], str, float, Shots | None]
+    """What is drawn, from where, what that is called, pictures per second, and how where keys say so."""
 
 HELP = """
 usage: splat render RUN [--views WHICH | --path FILE] [-o OUT] [options]
@@ -29,7 +31,8 @@ path file the video RUN/renders/<its name>.mp4.
   --views WHICH      test (default), train, all, path (between the training views), orbit, or a view's name or index
   --frames N         length of path and orbit (default 120)      --fps F     of a video (default the file's, or 30)
   --path FILE        a camera path of keyframes (JSON, as the viewer's path panel saves it). It stands in the capture's
-                     own frame and fits every run and model file of that capture, which need not be there
+                     own frame and fits every run and model file of that capture, which need not be there. Display
+                     settings of its keys (mode, ramp, ...) hold unless --channels or --raw-depth is given
   --size WxH         of a path file's pictures (default what it says, or 1280x720)
   --channels LIST    any of color,depth,alpha (default color)
   --depth-kind K     expected (default) or median                --raw-depth F   none, png16 or npy
@@ -64,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
     config = _config(target, args, settings)
     device, rasterizer = choose_device(config.render, say)
     found = _along_file if args.path is not None else _of_capture
-    opened, cameras, name, fps = found(target, args, config, say)
+    opened, cameras, name, fps, styled = found(target, args, config, say)
 
     from splat.cli.opening import moved_to, require_drawable
     from splat.evaluate.render import render_views
@@ -73,11 +76,16 @@ def run(argv: Sequence[str]) -> int:
     require_drawable(model, rasterizer)
     out = Path(args.output) if args.output else (target if target.is_dir() else target.parent) / "renders" / name
     say(f"{opened.source}: {opened.model.count:,} splats, {len(cameras)} pictures to {out}")
-    written = render_views(
-        model, rasterizer, cameras, out,
-        channels=[name for name in args.channels.replace(",", " ").split() if name],
-        depth=args.depth_kind, raw_depth=args.raw_depth, background=BACKGROUNDS[args.background], fps=fps,
-    )  # fmt: skip
+    if styled is not None:
+        from splat.cli.filming import write_shots
+
+        written = write_shots(model, opened.step, styled, out, rasterizer, fps=fps)
+    else:
+        channels = [name for name in (args.channels or "color").replace(",", " ").split() if name]
+        written = render_views(
+            model, rasterizer, cameras, out, channels=channels, depth=args.depth_kind, raw_depth=args.raw_depth,
+            background=BACKGROUNDS[args.background], fps=fps,
+        )  # fmt: skip
     for path in written:
         print(path)
     return 0
@@ -114,7 +122,7 @@ def _of_capture(target: Path, args: argparse.Namespace, config: TrainConfig, say
     opened = open_model(Path(args.model) if args.model else target, say, scene=scene)
     which = args.views or "test"
     cameras = select_cameras(scene, which, frames=args.frames or 120)
-    return opened, cameras, which, args.fps or 30.0
+    return opened, cameras, which, args.fps or 30.0, None
 
 
 def _along_file(target: Path, args: argparse.Namespace, config: TrainConfig, say: Say) -> Views:
@@ -136,8 +144,13 @@ def _along_file(target: Path, args: argparse.Namespace, config: TrainConfig, say
         world_from_input = run_scene(config, say).world_from_input
     if world_from_input is not None:
         path = path.moved(world_from_input)
-    name = Path(args.path).stem + ".mp4"
-    return opened, path.cameras(size=size, fps=args.fps), name, args.fps or path.fps
+    path = replace(path, fps=args.fps or path.fps)
+    styled = None
+    if args.channels is None and args.raw_depth == "none":
+        from splat.cli.filming import styled_shots
+
+        styled = styled_shots(path, size, BACKGROUNDS[args.background])
+    return opened, path.cameras(size=size), Path(args.path).stem + ".mp4", path.fps, styled
 
 
 def _parser() -> Parser:
@@ -150,7 +163,7 @@ def _parser() -> Parser:
     parser.add_argument("--size")
     parser.add_argument("--frames", type=int)
     parser.add_argument("--fps", type=float)
-    parser.add_argument("--channels", default="color")
+    parser.add_argument("--channels")
     parser.add_argument("--depth-kind", default="expected", choices=("expected", "median"))
     parser.add_argument("--raw-depth", default="none", choices=("none", "png16", "npy"))
     parser.add_argument("--background", default="black", choices=tuple(BACKGROUNDS))
