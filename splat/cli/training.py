@@ -15,7 +15,7 @@ from splat.cli.main import version
 from splat.cli.parsing import UsageError
 from splat.cli.signals import GracefulStop
 from splat.cli.viewer_flags import viewer_options, wants_viewer
-from splat.cli.viewing import TrainingViewer
+from splat.cli.viewing import TrainingViewer, cut_log
 from splat.config.assemble import Parts, Run, fixed_background, gather, prepare
 from splat.config.build import build_config, config_text, differences, effective, preset_config
 from splat.config.memory import estimate_memory
@@ -23,6 +23,7 @@ from splat.config.outputs import Outputs
 from splat.config.run_folder import check_folder, claim_folder, find_run, fresh_folder, require_writable
 from splat.config.schema import TrainConfig
 from splat.config.toml_io import parse_toml, read_toml
+from splat.edit.marks import EDIT_LOG
 from splat.errors import UserError
 from splat.io.atomic import write_text
 from splat.live.link import Link
@@ -90,6 +91,7 @@ class TrainCommand:
         comment = f"splat {version()}: repeats this run with\nsplat train --config {run_dir / 'config.toml'}"
         write_text(run_dir / "config.toml", config_text(parts.config, comment=comment))
         self._say(f"run folder: {run_dir}")
+        cut_log(run_dir / EDIT_LOG, parts.state.edits_done, self._say)
         link = Link()
         stream = _Silent() if self._args.quiet else sys.stderr
         run = prepare(parts, run_dir, stream=stream, say=self._say, version=version(), link=link)

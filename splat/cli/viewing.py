@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import queue
 import signal
 import threading
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from splat.config.assemble import Parts
 from splat.config.compressing import drawn_model
 from splat.config.devices import choose_device
 from splat.edit.marks import EDIT_LOG
+from splat.errors import UserError
 from splat.live.link import Link
 
 if TYPE_CHECKING:
@@ -94,9 +97,7 @@ class TrainingViewer:
         parts, options = self._parts, self._options
         # Its own: what a rasterizer remembers of its calls is the training's affair.
         _, rasterizer = choose_device(parts.config.render, lambda _: None)
-        log = self._run_dir / EDIT_LOG
-        cut_log(log, parts.state.edits_done)
-        session = EditSession(rasterizer=rasterizer, log=log)
+        session = EditSession(rasterizer=rasterizer, log=self._run_dir / EDIT_LOG)
         viewer = Viewer(
             self._link, scene=parts.scene, rasterizer=rasterizer, device=parts.device, session=session,
             run_dir=self._run_dir, host=options.host, port=options.port, token=options.token(), share=options.share,
@@ -115,22 +116,38 @@ class TrainingViewer:
             tell_address(viewer, self._say)
 
 
-def cut_log(log: Path, done: int) -> None:
-    """Keep the first ``done`` operations: a run that goes on from a checkpoint has forgotten the later ones."""
+def cut_log(log: Path, done: int, say: Say) -> None:
+    """Keep the first ``done`` operations: a run that goes on from a checkpoint has forgotten the later ones. They are
+    somebody's work, so the whole log is kept beside, under a name that is said."""
     from splat.edit.json_ops import read_log, write_log
 
-    ops = read_log(log) if log.exists() else []
-    if not done:
-        log.unlink(missing_ok=True)
-    elif len(ops) > done:
+    if not log.exists():
+        return
+    try:
+        ops, what = read_log(log), ""
+    except UserError as error:
+        ops, what = [], f"{error}; "
+    if len(ops) <= done and not what:
+        return
+    aside = _free_name(log)
+    log.rename(aside)
+    what = what or f"{len(ops) - done} of {len(ops)} edits came after the checkpoint and are not in this run; "
+    say(f"warning: {what}the log as it was: {aside}")
+    if done and ops:
         write_log(log, ops[:done])
+
+
+def _free_name(log: Path) -> Path:
+    """``edits_forgotten.json`` beside ``log``, or one with a number that no file has."""
+    ends = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
+    return next(path for end in ends if not (path := log.with_name(f"{log.stem}_forgotten{end}.json")).exists())
 
 
 class EndSignal:
     """A context that Ctrl-C and SIGTERM do not end but fill; for the main thread."""
 
     def __init__(self) -> None:
-        self._came = threading.Event()
+        self._came: queue.SimpleQueue[None] = queue.SimpleQueue()  # the one that a signal handler may put to
         self._code = 0
         self._before: dict[int, Any] = {}
 
@@ -146,12 +163,12 @@ class EndSignal:
 
     def wait(self) -> int:
         """Until one came; the exit code: 0 for Ctrl-C, which is the way to end a viewer, 143 for SIGTERM."""
-        self._came.wait()
+        self._came.get()
         return self._code
 
     def _handle(self, number: int, frame: Any) -> None:
         self._code = 0 if number == signal.SIGINT else 128 + number
-        self._came.set()
+        self._came.put(None)
 
 
 def _quietly(close: Callable[[], None], say: Say) -> None:

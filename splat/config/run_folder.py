@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from splat.edit.marks import EDIT_LOG
 from splat.errors import UserError
 from splat.io.atomic import write_error
 
@@ -88,7 +89,7 @@ def _last_write(run: Path) -> float:
 def _clear(folder: Path) -> None:
     """Remove what a run writes, and nothing else."""
     try:
-        for name in OWN_FILES:
+        for name in (*OWN_FILES, EDIT_LOG):
             (folder / name).unlink(missing_ok=True)
         for name in OWN_FOLDERS:
             if (folder / name).exists():

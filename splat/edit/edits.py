@@ -12,6 +12,7 @@ from splat.edit.ops import Delete, Drag, Duplicate, Invert, Mark, Op, Recolor, S
 from splat.edit.recolor import recolored_values
 from splat.edit.select import selected, takeable
 from splat.errors import UserError
+from splat.geometry.rotations import split_similarity
 from splat.model.labels import HELD, HIDDEN, LOCKED, SELECTED, Labels
 from splat.model.row_edit import RowEdit
 from splat.model.splat_model import SplatModel
@@ -60,6 +61,7 @@ def changed_edit(rows: Rows, which: Tensor, values: Values, reason: str) -> RowE
     differs = torch.zeros_like(which, dtype=torch.bool)
     for name, new in values.items():
         old = rows.model.rows[name].detach()[which]
+        _require_numbers(new, old, f"{reason}: {name}")
         differs |= (new.to(old) != old).reshape(len(which), -1).any(1)
     picked = (differs & takeable(rows.labels)[which]).nonzero().squeeze(1)
     if len(picked) == 0:
@@ -119,6 +121,8 @@ def _duplicate(op: Duplicate, rows: Rows) -> RowEdit | None:
         shift = torch.eye(4, dtype=torch.float64)
         shift[:3, 3] = torch.tensor(op.offset, dtype=torch.float64)
         values = moved_values(rows.model, parents, shift)
+        for name, new in values.items():
+            _require_numbers(new, rows.model.rows[name].detach()[parents], f"duplicate: {name}")
     count = rows.labels.count
     edit = RowEdit.append(count, parents, values, reason="duplicate")
     copies = torch.arange(count, edit.count_after, device=parents.device)
@@ -136,7 +140,13 @@ def _transform(op: Transform, rows: Rows) -> RowEdit | None:
     similarity = torch.tensor(op.similarity, dtype=torch.float64)
     if torch.equal(similarity, torch.eye(4, dtype=torch.float64)):
         return None
-    return changed_edit(rows, which, moved_values(rows.model, which, similarity), "transform")
+    edit = changed_edit(rows, which, moved_values(rows.model, which, similarity), "transform")
+    filter3d = rows.model.filter3d
+    if edit is None or filter3d is None:
+        return edit
+    moved = edit.tables[FLAGS][0]  # what no camera saw finer than so is seen no finer when it is larger
+    grown = filter3d[moved] * split_similarity(similarity)[0]
+    return replace(edit, tables={**edit.tables, "filter3d": (moved, grown)})
 
 
 def _recolor(op: Recolor, rows: Rows) -> RowEdit | None:
@@ -157,6 +167,13 @@ def _drag(op: Drag, rows: Rows) -> RowEdit | None:
 
         which, values = drag_values(rows.model, mask, op, frozen=~takeable(rows.labels))
     return changed_edit(rows, which, values, "drag")
+
+
+def _require_numbers(new: Tensor, old: Tensor, what: str) -> None:
+    """UserError where numbers would become infinite or none at all."""
+    lost = int((~new.isfinite() & old.isfinite()).sum())
+    if lost:
+        raise UserError(f"{what} would be beyond all numbers in {lost:,} places; nothing was changed")
 
 
 def _with(flags: Tensor, bit: int, where: Tensor) -> Tensor:  # [N] uint8

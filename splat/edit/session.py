@@ -56,8 +56,8 @@ class _Done:
 class EditSession:
     """Undo history and log of one model. Everything but ``status`` is for the thread that owns the rows.
 
-    ``do``, ``undo`` and ``redo`` return an edit, which the caller has to apply before it asks for another; None:
-    nothing changes. What they refuse (UserError) leaves everything as it was.
+    ``do``, ``undo`` and ``redo`` return an edit, which the caller has to apply before it asks for another (or calls
+    ``forget``, where that failed); None: nothing changes. What they refuse (UserError) leaves everything as it was.
     """
 
     rasterizer: Rasterizer | None = field(default=None, kw_only=True)
@@ -75,6 +75,8 @@ class EditSession:
     _earlier: list[str] = field(default_factory=list, init=False)
     _done: list[_Done] = field(default_factory=list, init=False)
     _undone: list[_Done] = field(default_factory=list, init=False)
+    _before: tuple[list[_Done], list[_Done], SessionStatus] | None = field(default=None, init=False)
+    """What the last change found."""
 
     def __post_init__(self) -> None:
         if self.log is not None and self.log.exists():
@@ -166,9 +168,20 @@ class EditSession:
         """All or nothing: a log that cannot be written refuses the change."""
         if self.log is not None:
             write_lines(self.log, [*self._earlier, *(each.line for each in done)])
+        self._before = self._done, self._undone, self.status
         self._done, self._undone = done, undone
         self.status = self._status(_flags_after(rows.labels, edit))
         rows.edits_done = self.status.ops
+
+    def forget(self, rows: Rows) -> None:
+        """The edit just returned could not be applied (memory ran out): it was never done, or undone."""
+        if self._before is None:
+            return
+        self._done, self._undone, self.status = self._before
+        self._before = self.last_number = self.undone_number = None
+        rows.edits_done = len(self._earlier) + len(self._done)
+        if self.log is not None:
+            write_lines(self.log, [*self._earlier, *(each.line for each in self._done)])
 
     def _status(self, flags: Tensor) -> SessionStatus:
         counts = [int(((flags & bit) != 0).sum()) for bit in (SELECTED, HIDDEN, LOCKED)]
@@ -208,7 +221,7 @@ def redo_command(session: EditSession) -> Edit:
 
 def _command(session: EditSession, make: Callable[[Rows], RowEdit | None]) -> Edit:
     return Edit(make, mark=lambda: session.last_number, unmark=lambda: session.undone_number,
-                result=lambda: session.status)  # fmt: skip
+                result=lambda: session.status, refused=session.forget)  # fmt: skip
 
 
 def _flags_after(labels: Labels, edit: RowEdit | None) -> Tensor:  # [M] uint8

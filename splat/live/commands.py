@@ -5,8 +5,9 @@ from __future__ import annotations
 import queue
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -87,6 +88,18 @@ class Edit(Command):
     mark: int | Callable[[], int | None] | None = None
     unmark: int | Callable[[], int | None] | None = None
     result: Callable[[], Any] | None = None
+    refused: Callable[[Rows], None] | None = None
+    """Called when the edit that ``make`` made could not be applied: what was noted of it is to be forgotten."""
+
+    @contextmanager
+    def applying(self, rows: Rows) -> Iterator[None]:
+        """Around all that applies the edit to ``rows``."""
+        try:
+            yield
+        except BaseException:
+            if self.refused is not None:
+                self.refused(rows)
+            raise
 
     def marks(self) -> tuple[int | None, int | None]:
         """``mark`` and ``unmark`` as numbers; of use once ``make`` has run."""

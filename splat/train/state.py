@@ -34,8 +34,8 @@ class TrainState:
     elapsed_secs: float = 0.0
     """Wall time of the run without pauses, all its parts together."""
     view_mse: Tensor | None = None  # [V] float64
-    """Mean squared error of the last visit of every training view, NaN before the first, -1 where none of its pixels counts;
-    None where no target asks."""
+    """Mean squared error of the last visit of every training view, NaN before the first, -1 where none of its pixels
+    counts; None where no target asks."""
     compress: CompressState = field(default_factory=CompressState)
     labels: Labels = None  # type: ignore[assignment]
     """A row per splat; made anew where none are given."""

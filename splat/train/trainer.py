@@ -345,10 +345,12 @@ class Trainer:
         edit = command.make(state)
         mark, unmark = command.marks()
         if edit is not None:
-            check_edit(edit, state)
-            noted = None if mark is None else self._shield.before(mark, edit)
-            yield self._apply(edit)
+            with command.applying(state):
+                check_edit(edit, state)
+                noted = None if mark is None else self._shield.before(mark, edit)
+                edited = self._apply(edit)
             self._shield.applied(noted)
+            yield edited
         if unmark is not None:
             self._shield.end(unmark)
         state.version += 1  # also where no row changes: the count of edits may, and what is protected

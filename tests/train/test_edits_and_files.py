@@ -9,14 +9,17 @@ import pytest
 import torch
 from helpers_train import Restless, all_bits, fresh_state, make_trainer
 
-from splat.edit.ops import Delete, Select, Transform
+from splat.edit.json_ops import read_log
+from splat.edit.ops import Delete, Duplicate, Select, Transform
 from splat.edit.session import EditSession, edit_command, undo_command
 from splat.edit.shapes import Sphere
+from splat.errors import UserError
 from splat.live.commands import Change, CommandQueue, Pause, Resume, Save, Stop
 from splat.model.labels import HELD
 from splat.train.checkpoint import CheckpointSink, read_checkpoint, restore, write_checkpoint
 from splat.train.events import Evaluated, Paused, Stepped
 from splat.train.sinks import ExportSink
+from splat.train.state import TrainState
 from splat.train.trainer import drive
 
 MOVE = Transform(((1.0, 0, 0, 0.6), (0, 1.0, 0, 0), (0, 0, 1.0, 0.2), (0, 0, 0, 1.0)))
@@ -144,3 +147,34 @@ def test_resume_goes_on_from_a_pause(tmp_path):
     trainer = make_trainer(commands=commands)
     drive(trainer, [CheckpointSink(tmp_path, "", every=0), listener])
     assert trainer.state.step == 12
+
+
+def test_an_edit_that_cannot_be_applied_was_never_done(tmp_path, monkeypatch):
+    log, state = tmp_path / "edits.json", fresh_state(Restless())
+    session, commands, apply = EditSession(log=log), CommandQueue(), TrainState.apply
+
+    def no_room(self, edit):
+        if edit.reason in ("delete", "undo"):
+            raise MemoryError("no room")
+        apply(self, edit)
+
+    monkeypatch.setattr(TrainState, "apply", no_room)
+    orders = [edit_command(session, PICK), edit_command(session, Delete()), undo_command(session)]
+    replies = [commands.put(order) for order in orders]
+    drive(make_trainer(state, steps=2, commands=commands), [])
+    assert replies[0].result(0).selected > 0
+    assert all(isinstance(reply.exception(0), MemoryError) for reply in replies[1:])
+    assert len(session.status.undo) == 1 and not session.status.redo and session.status.ops == state.edits_done == 1
+    assert session.status.selected == replies[0].result(0).selected and len(read_log(log)) == 1
+    assert not state.protection
+
+
+def test_what_leaves_all_numbers_is_refused_and_training_goes_on():
+    session, commands = EditSession(), CommandQueue()
+    far = Transform(((1.0, 0, 0, 1e300), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0)))
+    replies = [commands.put(edit_command(session, op)) for op in (PICK, far, Duplicate((0.0, 1e300, 0.0)))]
+    trainer = make_trainer(steps=2, commands=commands)
+    drive(trainer, [])
+    for reply in replies[1:]:
+        assert isinstance(reply.exception(0), UserError) and "beyond all numbers" in str(reply.exception(0))
+    assert session.status.ops == 1 and bool(trainer.state.model.rows["means"].isfinite().all())

@@ -135,14 +135,20 @@ def test_the_help_tells_every_flag() -> None:
 
 def test_a_resumed_run_keeps_the_part_of_its_log_that_it_remembers(tmp_path) -> None:
     path, ops = tmp_path / "edits.json", [Select(Everything()), Delete(), Invert()]
-    cut_log(path, 0)
+    said = []
+    cut_log(path, 0, said.append)
     write_log(path, ops)
-    cut_log(path, 3)
-    assert read_log(path) == ops
-    cut_log(path, 1)
+    cut_log(path, 3, said.append)
+    assert read_log(path) == ops and not said
+    cut_log(path, 1, said.append)
     assert read_log(path) == ops[:1]
-    cut_log(path, 0)
-    assert not path.exists()
+    assert len(said) == 1 and "2 of 3 edits came after the checkpoint" in said[0] and "edits_forgotten.json" in said[0]
+    assert read_log(tmp_path / "edits_forgotten.json") == ops, "somebody's work is never lost"
+    cut_log(path, 0, said.append)
+    assert not path.exists() and read_log(tmp_path / "edits_forgotten_2.json") == ops[:1]
+    path.write_text("torn")
+    cut_log(path, 2, said.append)
+    assert not path.exists() and (tmp_path / "edits_forgotten_3.json").read_text() == "torn" and len(said) == 3
 
 
 def test_where_a_log_goes(tmp_path) -> None:

@@ -84,7 +84,8 @@ class StandingHost:
         if isinstance(command, Edit):
             edit = command.make(bench)
             if edit is not None:
-                bench.apply(edit)
+                with command.applying(bench):
+                    bench.apply(edit)
                 self._version += 1
                 self._tell()
             return bench.step if command.result is None else command.result()
