@@ -48,7 +48,7 @@ def test_one_host_exactly() -> None:
         (f"/?token={TOKEN}", [], 200), (f"/?a=1&token={TOKEN}", [], 200), ("/", [COOKIE], 0),
         ("/", ["other=1; " + COOKIE], 0), ("/", ["other=1", COOKIE], 0), ("/", ["splat-8080=wrong"], 403),
         ("/", [f"splat-8081={TOKEN}"], 403), ("/", ["splat-8080="], 403), ("/?token=\udcff", [], 403),
-        ("/assets/x.js", [], 403),
+        ("/assets/x.js", [], 403), ("//[", [], 403), (f"//[/?token={TOKEN}", [], 403), ("/?token=%ff%00", [], 403),
     ],
 )  # fmt: skip
 def test_tokens(target: str, cookies: list[str], expected: int) -> None:
@@ -71,7 +71,7 @@ def test_the_token_becomes_a_strict_cookie_and_leaves_the_address() -> None:
         (["http://127.0.0.1:8080"], [], 403), (["http://127.0.0.1:8081"], [COOKIE], 403),
         (["http://localhost:8080"], [COOKIE], 403), (["https://evil.example"], [COOKIE], 403),
         (["null"], [COOKIE], 403), ([], [COOKIE], 403), (["http://127.0.0.1:8080", "http://x"], [COOKIE], 403),
-        (["file://127.0.0.1:8080"], [COOKIE], 403),
+        (["file://127.0.0.1:8080"], [COOKIE], 403), (["http://["], [COOKIE], 403), ([""], [COOKIE], 403),
     ],
 )  # fmt: skip
 def test_origins_of_websockets(origins: list[str], cookies: list[str], expected: int) -> None:

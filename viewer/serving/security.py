@@ -63,6 +63,12 @@ class Gate:
 
     def answer(self, ask: Ask) -> Answer | None:
         """None: come in."""
+        try:
+            return self._answer(ask)
+        except ValueError:  # an address that is none, as "//["
+            return _refused(_NO)
+
+    def _answer(self, ask: Ask) -> Answer | None:
         if not self._is_ours(ask.hosts):
             return _refused(_NOT_OURS)
         if ask.upgrades:
