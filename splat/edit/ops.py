@@ -85,7 +85,7 @@ class Recolor:
 @dataclass(frozen=True)
 class Handle:
     """A place that is taken along. Splats within ``radius`` follow; with radius 0 only the nearest node does, and the
-    part around it may turn."""
+    part around it may turn (where ``turn`` says nothing: then what is around follows it)."""
 
     at: Point3
     to: Point3

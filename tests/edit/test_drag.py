@@ -58,6 +58,38 @@ def _matrix():
     return matrix
 
 
+@pytest.mark.parametrize("radius", [0.0, 0.15])
+def test_a_rigid_body_turns_about_its_anchor_and_stays_on_it(radius):
+    model = bar()
+    handle, anchor = Handle((0.9, 0, 0), (0.5, 0.9, 0.0), radius), Handle((-0.9, 0, 0), (-0.9, 0, 0), 0.2)
+    after = dragged(model, everything(model), Drag((handle,), (anchor,), mode="rigid"))["means"].double()
+    before = model.rows["means"].double()
+    arm, place = before - torch.tensor([-0.9, 0, 0]), after - torch.tensor([-0.9, 0, 0])
+    assert torch.allclose(arm.norm(dim=1), place.norm(dim=1), atol=1e-5)
+    tip = place[before[:, 0].argmax()]
+    angle = torch.atan2(tip[1], tip[0])
+    assert abs(float(angle) - float(torch.atan2(torch.tensor(0.9), torch.tensor(1.4)))) < 0.1
+    two = (anchor, Handle((0.9, 0, 0), (0.9, 0, 0)))
+    pulled = Handle((0.0, 0.08, 0), (0.0, 0.0, 0.3))
+    turned = dragged(model, everything(model), Drag((pulled,), two, mode="rigid"))["means"]
+    assert (turned[:, 0] - before[:, 0]).abs().max() < 2e-3
+    assert (turned - before).norm(dim=1).max() > 0.05
+
+
+@EVERY_MODE
+def test_a_handle_of_one_point_turns_what_it_holds(mode):
+    model = bar()
+    half = 0.5**0.5
+    handle = Handle((0.9, 0, 0), (0.9, 0, 0), 0.0, (half, half, 0.0, 0.0))
+    anchor = Handle((-0.9, 0, 0), (-0.9, 0, 0), 0.2)
+    after = dragged(model, everything(model), Drag((handle,), (anchor,), mode=mode))["means"].double()
+    before = model.rows["means"].double()
+    tip = (before[:, 0] > 0.85) & (before[:, 1] > 0.05)
+    if mode == "rigid":  # as the handle asks, about its axis
+        tip = before[:, 1] > 0.05
+    assert (after - before)[tip, 2].mean() > 0.03
+
+
 @EVERY_MODE
 def test_a_drag_to_nowhere_changes_no_place(mode):
     model = joined(bar(), block(800, (2.0, 2.0, 0.2), at=(0, 0, -0.2)))

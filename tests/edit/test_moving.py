@@ -85,3 +85,24 @@ def test_the_arguments_stay_as_they_are():
     moved_values(model, torch.arange(50), similarity(1.2))
     deformed_values(model, torch.arange(50), model.rows["means"][:50], torch.eye(3).expand(50, 3, 3))
     assert all(torch.equal(model.rows[name], before[name]) for name in before)
+
+
+def test_a_larger_copy_of_a_splat_has_a_larger_filter():
+    """The Mip filter is a size in the world, set by the views; undo brings back the bits."""
+    from splat.edit.bench import Bench
+    from splat.edit.ops import Select, Transform
+    from splat.edit.session import EditSession
+    from splat.edit.shapes import AttributeRange
+
+    model = block(30, (2.0, 2.0, 2.0))
+    model.filter3d = torch.rand(30) + 0.1
+    before, rows, session = model.filter3d.clone(), Bench(model), EditSession()
+    rows.apply(session.do(rows, Select(AttributeRange("x", 0.0, 9.0))))
+    chosen = model.rows["means"][:, 0] >= 0
+    double = ((2.0, 0, 0, 0), (0, 2.0, 0, 0), (0, 0, 2.0, 0), (0, 0, 0, 1.0))
+    rows.apply(session.do(rows, Transform(double)))
+    assert torch.equal(rows.model.filter3d, torch.where(chosen, 2 * before, before))
+    rows.apply(session.undo(rows))
+    assert torch.equal(rows.model.filter3d, before)
+    rows.apply(session.redo(rows))
+    assert torch.equal(rows.model.filter3d, torch.where(chosen, 2 * before, before))

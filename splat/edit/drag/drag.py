@@ -13,7 +13,7 @@ from splat.edit.drag.arap import ArapMode
 from splat.edit.drag.fields import FieldMode
 from splat.edit.drag.graph import binding, graph_of
 from splat.edit.drag.lattice import lattice_spread
-from splat.edit.drag.motion import Mode, NodeMotion, checked
+from splat.edit.drag.motion import Mode, NodeMotion, angle_of, checked
 from splat.edit.drag.path import part_of_the_way, steps_of
 from splat.edit.drag.region import Region, region_of
 from splat.edit.drag.rigid import RigidMode
@@ -27,7 +27,8 @@ _SOFT_FROM = 0.5
 """In a band that bends by itself, what softens the motion begins here (over its width); elsewhere at 0."""
 _EDGE = 0.6
 """Rows with distances beyond this (in widths of the band) count as its end."""
-
+_GRASP = 2.0
+"""Radius of a turning handle that has none, in spacings."""
 _PIECE = 8192
 """Rows at a time whose numbers stay in the cache."""
 
@@ -67,16 +68,21 @@ class DragSession:
         if drag.mode not in _MODES:
             raise UserError(f"drag mode '{drag.mode}' is not known; use one of {', '.join(_MODES)}")
         self._skin, self._mode = _MODES[drag.mode](region, drag)
-        self._motion = self._mode.move(drag.handles)
+        self._motion = self._mode.move(self.grasped(drag.handles))
 
     @_one_thread()
     def move(self, handles: Sequence[Handle]) -> dict[str, Tensor]:
         """Quick raw values of ``rows`` (places and orientations; sizes and colours as they were) with the handles where
         they are now. A handle is told from another by its place in the list; where they take hold may change."""
         checked(handles, self._anchors)
-        self._motion = self._mode.move(handles)
+        self._motion = self._mode.move(self.grasped(handles))
         means, turns, _ = skin(self._skin, *_tables(self._motion))
         return self._out(self._in_pieces(self._primitive.turned, means, turns))
+
+    def grasped(self, handles: Sequence[Handle]) -> tuple[Handle, ...]:
+        """A point has no direction to turn: a handle without radius that turns takes hold of what is around it."""
+        reach = _GRASP * self.spacing
+        return tuple(replace(h, radius=reach) if not h.radius and angle_of(h) > 1e-9 else h for h in handles)
 
     @_one_thread()
     def finish(self) -> dict[str, Tensor]:
@@ -108,10 +114,11 @@ def drag_values(
     """
     checked(drag.handles, drag.anchors)
     session = DragSession(model, mask, replace(drag, handles=part_of_the_way(drag.handles, 0.0)), frozen=frozen)
-    steps = steps_of(drag.handles, session.spacing)
+    handles = session.grasped(drag.handles)
+    steps = steps_of(handles, session.spacing)
     for step in range(1, steps):
-        session.move(part_of_the_way(drag.handles, step / steps))
-    session.move(drag.handles)
+        session.move(part_of_the_way(handles, step / steps))
+    session.move(handles)
     return session.rows, session.finish()
 
 

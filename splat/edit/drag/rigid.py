@@ -12,6 +12,8 @@ from splat.edit.drag.motion import NodeMotion, angle_of, frame_points, turned_by
 from splat.edit.ops import Handle
 from splat.geometry.deformation import split_gradients
 
+_HOLD = 1e3
+"""Weight of anchors over that of handles: a body may turn about its anchors, it is not pulled off them."""
 _ALIKE = 1e-6
 """How much turning nothing counts, over the size of the points: points on a line leave a turn about it open."""
 
@@ -35,17 +37,22 @@ def rigid_motion(points: Tensor, targets: Tensor, weights: Tensor | None = None)
 
 
 class RigidMode:
-    """Implements ``motion.Mode``: everything is one node, which goes where the handles and anchors take it together."""
+    """Implements ``motion.Mode``: everything is one node, which goes where the handles take it together. Anchors are
+    points it may turn about: one stays where it is, of several the middle does."""
 
     def __init__(self, center: Tensor, size: float, anchors: Sequence[Handle]) -> None:
         """``center [3]`` of what is dragged; ``size`` stands in for the radius of a handle that turns without one."""
         self._center, self._size, self._anchors = center, size, anchors
 
     def move(self, handles: Sequence[Handle]) -> NodeMotion:
-        turning = [replace(h, radius=self._size) if not h.radius and angle_of(h) else h for h in handles]
+        turning = [replace(h, radius=max(h.radius, self._size)) if angle_of(h) else h for h in handles]
         points, targets = frame_points(turning)
-        still, _ = frame_points(self._anchors, stay=True)
-        rotation, translation = rigid_motion(torch.cat([points, still]), torch.cat([targets, still]))
+        still, _ = frame_points([replace(anchor, radius=0.0) for anchor in self._anchors], stay=True)
+        weights = torch.cat([torch.ones(len(points)), torch.full((len(still),), _HOLD)]).double()
+        rotation, translation = rigid_motion(torch.cat([points, still]), torch.cat([targets, still]), weights)
+        if len(still):
+            middle = still.cumsum(0)[-1:] / len(still)
+            translation = (middle - turned_by(rotation, middle))[0]
         shift = turned_by(rotation, self._center[None]) + translation - self._center
         self._motion = NodeMotion.of_rotations(shift, rotation[None])
         return self._motion
