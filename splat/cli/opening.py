@@ -15,10 +15,11 @@ from splat.config.toml_io import parse_toml, read_toml
 from splat.edit.marks import EDIT_LOG, mark_of_log
 from splat.errors import UserError
 from splat.io.formats import model_file, read_model, sniff
+from splat.model.labels import Labels
 from splat.model.splat_model import SplatModel
 from splat.render.types import Rasterizer, RenderOptions
 from splat.scene.types import Scene
-from splat.train.checkpoint import checkpoint_paths, latest, restored_compress
+from splat.train.checkpoint import checkpoint_paths, latest, read_checkpoint, restored_compress
 
 Say = Callable[[str], None]
 
@@ -84,6 +85,24 @@ def _from_checkpoint(run_dir: Path, say: Say) -> OpenedModel:
     model = effective(config).compressor.finished(compress, checkpoint.step, model)
     header = mark_of_log(run_dir / EDIT_LOG, checkpoint.edits_done).in_header({"provenance": {"step": checkpoint.step}})
     return OpenedModel(model, header, checkpoint.step, checkpoint.path)
+
+
+def labels_of(run_dir: Path, opened: OpenedModel) -> Labels:
+    """When and why the splats of a run were made, where a checkpoint of the same rows tells it; marks and numbers start
+    anew, as they do for any opened file."""
+    labels = Labels.start(opened.model.count)
+    same = [path for path in checkpoint_paths(run_dir) if _step(path) == opened.step]
+    try:
+        checkpoint = read_checkpoint(same[-1]) if same else None
+    except UserError:  # what is drawn does not need it
+        return labels
+    if checkpoint is None or not checkpoint.labels:
+        return labels
+    means, known = opened.model.rows["means"], checkpoint.rows.get("means")
+    if known is None or means.shape != known.shape or not bool((means.cpu() == known.cpu()).all()):
+        return labels  # compressed or edited since
+    kept = Labels.of(checkpoint.labels, checkpoint.label_scalars)
+    return replace(labels, born=kept.born, reasons=kept.reasons, names=kept.names)
 
 
 def moved_to(model: SplatModel, device: Any) -> SplatModel:

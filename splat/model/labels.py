@@ -38,6 +38,9 @@ class Labels:
         ids = torch.arange(count, device=device)
         return Labels(zeros, ids, torch.zeros(count, dtype=torch.int32, device=device), zeros.clone(), next_id=count)
 
+    def to(self, device: torch.device | str) -> Labels:
+        return replace(self, **{name: getattr(self, name).to(device) for name in TABLES})
+
     def having(self, bit: int) -> Tensor:  # [N] bool
         return (self.flags & bit) != 0
 

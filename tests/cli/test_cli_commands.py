@@ -153,3 +153,21 @@ def test_doctor_gives_the_fix_for_what_is_missing(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "fix: pip install plyfile" in out and "fix: pip install pycolmap" in out and "missing: plyfile" in out
     assert main(["doctor", "--strict"]) == 2
+
+
+def test_a_finished_run_knows_when_and_why_its_splats_were_made(run, tmp_path):
+    import shutil
+
+    from splat.cli.opening import labels_of, run_model
+    from splat.train.checkpoint import latest
+
+    opened = run_model(run, print)
+    checkpoint = latest(run, print)
+    labels = labels_of(run, opened)
+    assert torch.equal(labels.born, checkpoint.labels["born"]) and not labels.flags.any()
+    assert labels.names == tuple(checkpoint.label_scalars["names"]) and labels.count == opened.model.count
+    other = shutil.copytree(run, tmp_path / "other")
+    opened.model.rows["means"] = opened.model.rows["means"] + 1  # changed since
+    assert labels_of(other, opened).names == ("start",)
+    (other / "checkpoints" / "step_20.safetensors").write_bytes(b"broken")
+    assert labels_of(other, run_model(run, print)).names == ("start",)

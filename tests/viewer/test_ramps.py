@@ -54,7 +54,16 @@ def test_the_range_is_that_of_what_is_seen_without_single_values_deciding():
     assert low == pytest.approx(2, abs=0.3) and high == pytest.approx(98, abs=0.3)
     assert seen_range(values, values < 50)[1] < 50
     assert seen_range(values, ~seen) == (0.0, 1.0)
-    assert seen_range(torch.tensor([-1.0, 0, 0.5]), torch.ones(3, dtype=torch.bool), log_scale=True) == (0.5, 0.5)
+    assert seen_range(torch.tensor([-1.0, 0, 0.5]), torch.ones(3, dtype=torch.bool), log_scale=True) == (
+        pytest.approx(0.5, rel=2e-3), pytest.approx(0.5, rel=2e-3),
+    )  # fmt: skip
+
+
+def test_one_value_is_one_colour_and_not_the_noise_of_its_rounding():
+    values = 6946 * (1 + 1e-6 * torch.randn(500, generator=torch.Generator().manual_seed(0)))
+    share = shares(values, *seen_range(values, torch.ones(500, dtype=torch.bool)))
+    assert ((share - 0.5).abs() < 0.01).all()
+    assert seen_range(torch.zeros(5), torch.ones(5, dtype=torch.bool)) == (0.0, 0.0)
 
 
 def test_colors_have_the_shape_of_the_shares():

@@ -14,6 +14,8 @@ __all__ = ["RAMPS", "as_colors", "seen_range", "shares", "table"]
 
 LOW_PERCENT, HIGH_PERCENT = 2.0, 98.0
 """A range is chosen so that this part of what is seen lies outside at either end: single splats must not decide."""
+SAME_SHARE = 1e-3
+"""Values that differ by less than this part of themselves are shown as equal."""
 _MOST_SAMPLES = 8192
 """Enough for a percentile to a tenth of a percent or so; sorting a whole picture takes as long as drawing it."""
 
@@ -38,6 +40,10 @@ def seen_range(values: Tensor, seen: Tensor, *, log_scale: bool = False) -> tupl
         return (1e-3, 1.0) if log_scale else (0.0, 1.0)
     last = chosen.shape[0] - 1
     low, high = (float(chosen[round(last * percent / 100)]) for percent in (LOW_PERCENT, HIGH_PERCENT))
+    least = SAME_SHARE * max(abs(low), abs(high))
+    if high - low < least:  # one value, up to rounding: one colour in the middle, not noise
+        middle = (low + high) / 2
+        return middle - least, middle + least
     return low, high
 
 
