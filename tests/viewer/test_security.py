@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -213,3 +214,18 @@ def test_uploads_have_bounds() -> None:
     parts[0] = b"12345678"
     parts[1] = b"more than was announced"
     assert parts == {0: b"12345678", 1: b""}
+
+
+def test_a_page_that_answers_nothing_does_not_hold_up_the_end() -> None:
+    opened = open_server("127.0.0.1", 0, TOKEN)
+    with socket.create_connection(("127.0.0.1", opened.port), timeout=5) as sock:
+        sock.sendall(
+            f"GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nCookie: splat-{opened.port}={TOKEN}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: viser-v1.1.1\r\n\r\n".encode()
+        )
+        assert sock.recv(100).startswith(b"HTTP/1.1 101")
+        ending = threading.Thread(target=opened.close)
+        ending.start()
+        ending.join(4.0)
+        assert not ending.is_alive(), "viser itself gives up after 5 s"

@@ -41,6 +41,8 @@ PORTS_TRIED = 100
 MOST_MESSAGE_BYTES = 32 << 20
 """Of one websocket message from a page; the largest we wait for is the picture of its own window (``get_render``)."""
 MOST_UPLOAD_BYTES = 64 << 20
+OPEN_SECS, CLOSE_SECS = 5.0, 0.5
+"""For the words at both ends of a connection. The end of a training waits for a page that does not answer any more."""
 MOST_UPLOADS = 2
 """At once, of one page."""
 _SEAM = threading.Lock()
@@ -184,7 +186,8 @@ def _gated(gate: Gate, sock: socket.socket) -> Iterator[list[int]]:
 
         def serve(handler: Any, host: str, port: int, *, process_request: Any, **options: Any) -> Any:
             calls.append(port)
-            options |= {"max_size": MOST_MESSAGE_BYTES, "logger": quiet}
+            options |= {"max_size": MOST_MESSAGE_BYTES, "logger": quiet, "open_timeout": OPEN_SECS,
+                        "close_timeout": CLOSE_SECS}  # fmt: skip
             return before(handler, sock=sock, process_request=_guarded(gate, process_request), **options)
 
         home.serve = serve
