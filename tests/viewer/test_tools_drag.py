@@ -39,7 +39,7 @@ def hands(opened: tuple[Any, Any], served: serving.Served) -> Hands:
     hands.arrived()
     front = hands.box.picked(middle((320, 300)), hands.ours.camera())
     hands.do(Select(Sphere(tuple(map(float, front.at)), 1.5)))
-    hands.box.set(live=True, handle_radius=0.5, mode="arap", place="handle")
+    hands.box.set(live=True, handle_share=0.4, mode="arap", place="handle")
     hands.take("g", "drag")
     hands.box.clear()
     return hands
@@ -106,6 +106,35 @@ def test_a_drag_follows_the_mouse_and_ends_where_the_handle_is(hands: Hands, mod
     hands.arrived()
     assert hands.same_bits(before)
     serving.wait_for(lambda: hands.box.tool.pins[0].at == handle.at, why="the handle to go back")
+
+
+def test_a_handle_that_cannot_follow_stands_on_what_it_holds(hands: Hands) -> None:
+    """A rigid body on an anchor turns towards the mouse and stays behind; the next drag starts from the body."""
+    hands.box.set(mode="rigid")
+    handle, anchor = placed(hands)
+    ops = len(hands.ops)
+    hands.stroke([HANDLE, (325, 240), (330, 200), (335, 150), (340, 120)])
+    op = hands.next_op(ops, "drag")
+    assert hands.box.runner.idle(5.0)
+    now = np.array(hands.box.tool.pins[0].at)
+    lever = np.linalg.norm(np.subtract(handle.at, anchor.at))
+    assert np.linalg.norm(np.array(op.handles[0].to) - anchor.at) > 1.3 * lever
+    assert np.linalg.norm(now - anchor.at) == pytest.approx(lever, rel=0.1)
+    hands.served.desk.undo().result(serving.PATIENCE_SECS)
+    hands.arrived()
+    hands.box.set(mode="arap")
+
+
+def test_new_handles_have_a_size_that_fits_the_selection(hands: Hands) -> None:
+    hands.box.set(handle_share=0.25)
+    handle, anchor = placed(hands)
+    size = hands.box.size(0.75)
+    assert handle.radius == anchor.radius == pytest.approx(0.25 * size) and 0.1 < handle.radius < 0.5
+    hands.box.set(handle_share=0.0)
+    hands.box.clear()
+    point, held = placed(hands)
+    assert point.radius == 0 and held.radius == pytest.approx(0.15 * size)
+    assert len(hands.box.tool._rings) == 2
 
 
 def test_the_last_handle_can_be_turned(hands: Hands) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from splat.edit.ops import Drag
 from splat.viewer.serving.page import Page
 from splat.viewer.tools.handles import DragTool
@@ -14,8 +12,6 @@ MODES = {
 }  # fmt: skip
 PLACES = {"Handles": "handle", "Anchors": "anchor"}
 MOST_NODES = 3000
-RADIUS_SHARE = 0.5
-"""Largest radius of a handle, as a share of the selection's own."""
 
 
 def build(page: Page) -> None:
@@ -45,8 +41,8 @@ def _start(page: Page, box: Toolbox) -> None:
 def _how(page: Page, box: Toolbox) -> None:
     gui, options, still = page.client.gui, box.options, Drag(())
     mode = gui.add_dropdown("Mode", tuple(MODES), hint="How the selection follows the handles")
-    radius = gui.add_slider("Handle size", min=0.0, max=1.0, step=0.01, initial_value=0.0,
-                            hint="Of new handles, against the selection; 0: one point, which may turn")  # fmt: skip
+    radius = gui.add_slider("Handle size", min=0.0, max=1.0, step=0.01, initial_value=options.handle_share,
+                            hint="Of new handles and anchors, against the selection; 0: a point, which may turn")  # fmt: skip
     turn = gui.add_checkbox("Turn last", initial_value=False, hint="Shows a gizmo at the handle that was placed last")
     band = gui.add_slider("Soft band", min=0.0, max=10.0, step=0.5, initial_value=still.band,
                           hint="Around the selection, in node spacings")  # fmt: skip
@@ -56,11 +52,8 @@ def _how(page: Page, box: Toolbox) -> None:
                            hint="Neighbours turn alike")  # fmt: skip
     live = gui.add_checkbox("Live", initial_value=options.live, hint="Show the selection while it is dragged")
 
-    def resize(_: Any) -> None:
-        box.set(handle_radius=float(radius.value) * RADIUS_SHARE * box.size())
-
     mode.on_update(page.guarded(lambda _: box.set(mode=MODES[mode.value])))
-    radius.on_update(page.guarded(resize))
+    radius.on_update(page.guarded(lambda _: box.set(handle_share=float(radius.value))))
     turn.on_update(page.guarded(lambda _: box.set(turn_handles=bool(turn.value))))
     band.on_update(page.guarded(lambda _: box.set(band=float(band.value))))
     nodes.on_update(page.guarded(lambda _: box.set(nodes=int(nodes.value))))

@@ -14,13 +14,17 @@ from splat.edit.shapes import Point2, Point3
 from splat.geometry.camera import Camera
 from splat.model.labels import HIDDEN, LOCKED
 from splat.viewer.tools.screen import in_view_plane, pixel, project
-from splat.viewer.tools.solids import GIZMO_PX
+from splat.viewer.tools.solids import GIZMO_PX, rings
 from splat.viewer.tools.tool import Tool
 
 HANDLE_COLOR, ANCHOR_COLOR = (255, 120, 0), (40, 140, 255)
 BALL_PX = 7.0
 ANCHOR_SHARE = 0.15
-"""Radius of an anchor where none is chosen, against the selection's."""
+"""Radius of an anchor where handles are points, against the selection's."""
+SIZED_BY = 0.75
+"""Part of the selection that its size is taken from: a lasso takes some of what lies far behind along."""
+MISSED = 0.25
+"""Of a way: a handle that stays back by more stands where what it holds came to, not where the mouse went."""
 NO_TURN = (1.0, 0.0, 0.0, 0.0)
 
 
@@ -48,6 +52,7 @@ class DragTool(Tool):
         self.last: int | None = None
         """Index of the handle chosen last, which the gizmo turns."""
         self._balls: list[Any] = []
+        self._rings: list[Any] = []
         self._gizmo: Any = None
         self._session: DragSession | None = None
         self._ids: torch.Tensor | None = None
@@ -91,9 +96,10 @@ class DragTool(Tool):
             return
         options = self.box.options
         is_anchor = (options.place == "anchor") != (modifier == "shift")  # Shift places the other kind
-        radius = options.handle_radius
-        if is_anchor and radius == 0:  # one point that stays holds next to nothing
-            radius = ANCHOR_SHARE * self.box.size()
+        share = options.handle_share
+        if is_anchor and share == 0:  # one point that stays holds next to nothing
+            share = ANCHOR_SHARE
+        radius = share * self.box.size(SIZED_BY)
         self._set([*self.pins, Pin(tuple(map(float, picked.at)), radius, is_anchor)])
         if not is_anchor:
             self.last = len(self.pins) - 1
@@ -124,13 +130,22 @@ class DragTool(Tool):
         if self._session is None:
             return
         operation = self.operation(index, to, turn)
+        landed = self._landed(index, operation)
         self._let_go()
         before = self.pins
-        after = [replace(pin, at=tuple(map(float, to))) if i == index else pin for i, pin in enumerate(before)]
+        after = [replace(pin, at=landed) if i == index else pin for i, pin in enumerate(before)]
         reply = self.box.submit(operation)
         self.box.preview.end_after(reply)
         reply.add_done_callback(lambda done: self._committed(done, before))
         self._set(after)
+
+    def _landed(self, index: int, operation: Drag) -> Point3:
+        """Where the handle stands after the drag: at its target, if what it holds can come there at all."""
+        start, to = self.pins[index].at, next(h.to for h in operation.handles if h.at == self.pins[index].at)
+        self._session.move(operation.handles)
+        landed = self._session.carried(start)
+        missed = np.linalg.norm(np.subtract(landed, to)) > MISSED * np.linalg.norm(np.subtract(to, start))
+        return landed if missed else to
 
     def operation(self, index: int, to: Point3, turn: tuple[float, ...]) -> Drag:
         """The drag of one handle; the others keep their places."""
@@ -161,10 +176,10 @@ class DragTool(Tool):
         self._show_all()
 
     def _hide_all(self) -> None:
-        for node in (*self._balls, self._gizmo):
+        for node in (*self._balls, *self._rings, self._gizmo):
             if node is not None:
                 node.remove()
-        self._balls, self._gizmo, self._shown = [], None, None
+        self._balls, self._rings, self._gizmo, self._shown = [], [], None, None
 
     _shown: Any = None
 
@@ -184,6 +199,7 @@ class DragTool(Tool):
                 position=space.page(pin.at), cast_shadow=False, receive_shadow=False,
             )  # fmt: skip
             self._balls.append(ball)
+            self._rings.append(self._reach_of(index, pin))
             if not pin.is_anchor:
                 ball.on_drag("left")(self._follows(index))
         if self.last is not None and self.box.options.turn_handles:
@@ -192,6 +208,15 @@ class DragTool(Tool):
                 position=space.page(self.pins[self.last].at),
             )  # fmt: skip
             self._gizmo.on_update(self._turned(self.last))
+
+    def _reach_of(self, index: int, pin: Pin) -> Any:
+        """The node of three rings about what a pin takes hold of."""
+        space, at = self.box.page.desk.space, np.array(pin.at)
+        lines = space.page(at + pin.radius * rings()) - space.page(at)
+        return self.box.page.client.scene.add_line_segments(
+            f"/splat/tools/pin{index}_reach", lines.astype(np.float32), ANCHOR_COLOR if pin.is_anchor else HANDLE_COLOR,
+            thickness=1.5, thickness_units="screen", position=space.page(pin.at),
+        )  # fmt: skip
 
     def _follows(self, index: int) -> Any:
         async def dragged(event: Any) -> None:
@@ -219,7 +244,8 @@ class DragTool(Tool):
     def _go(self, at: Point2) -> None:
         if self._held is not None:
             index, to = self._target(at)
-            self._balls[index].position = self.box.page.desk.space.page(to)
+            for node in (self._balls[index], self._rings[index]):
+                node.position = self.box.page.desk.space.page(to)
             self.pull(index, to)
 
     def _end(self, at: Point2) -> None:

@@ -36,8 +36,9 @@ class Options:
     band: float = 3.0
     nodes: int = 1500
     smooth_rotations: float = 0.0
-    handle_radius: float = 0.0
-    """World units; 0 = one point, around which the part may turn."""
+    handle_share: float = 0.25
+    """Radius of new handles and anchors against that of the selection; 0 = one point, around which the part may
+    turn."""
     turn_handles: bool = False
     """Show a gizmo at the handle chosen last, so that it can be turned."""
     live: bool = True

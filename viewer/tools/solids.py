@@ -90,6 +90,14 @@ class _Solid(Tool):
             self._lines.points = lines
 
 
+def rings() -> np.ndarray:  # [S,2,3]
+    """A circle of radius 1 about every axis."""
+    turn = np.linspace(0, 2 * np.pi, 65)
+    ring = np.stack([np.cos(turn), np.sin(turn), np.zeros_like(turn)], -1)
+    three = [np.roll(ring, axis, axis=-1) for axis in range(3)]
+    return np.concatenate([np.stack([ring[:-1], ring[1:]], 1) for ring in three])
+
+
 class SphereTool(_Solid):
     name, title = "sphere", "Sphere"
     hint = "Click the middle, move it by the arrows, set the radius; Enter selects (Shift, Ctrl or both as elsewhere)."
@@ -98,10 +106,7 @@ class SphereTool(_Solid):
         self.box.options.radius = self.box.options.radius or length
 
     def unit_lines(self) -> np.ndarray:
-        turn = np.linspace(0, 2 * np.pi, 65)
-        ring = np.stack([np.cos(turn), np.sin(turn), np.zeros_like(turn)], -1)
-        rings = [np.roll(ring, axis, axis=-1) for axis in range(3)]
-        return np.concatenate([np.stack([ring[:-1], ring[1:]], 1) for ring in rings])
+        return rings()
 
     def half_size(self) -> np.ndarray:
         return np.full(3, self.box.options.radius)

@@ -19,6 +19,7 @@ from splat.edit.drag.region import Region, region_of
 from splat.edit.drag.rigid import RigidMode
 from splat.edit.drag.smooth import smooth_weights
 from splat.edit.ops import Drag, Handle
+from splat.edit.shapes import Point3
 from splat.errors import UserError
 from splat.model.splat_model import SplatModel
 from splat.native.skin import NODES, Skin, skin
@@ -77,7 +78,16 @@ class DragSession:
         checked(handles, self._anchors)
         self._motion = self._mode.move(self.grasped(handles))
         means, turns, _ = skin(self._skin, *_tables(self._motion))
+        self._means = means
         return self._out(self._in_pieces(self._primitive.turned, means, turns))
+
+    def carried(self, point: Point3) -> Point3:
+        """Where the last move took what lies at ``point``: with the row that is nearest."""
+        before = self._before["means"].double()
+        away = before - torch.tensor(point, dtype=torch.float64)
+        row = int(away.square().sum(dim=1).argmin())
+        shift = self._means[row].double() - before[row]
+        return tuple((torch.tensor(point, dtype=torch.float64) + shift).tolist())
 
     def grasped(self, handles: Sequence[Handle]) -> tuple[Handle, ...]:
         """A point has no direction to turn: a handle without radius that turns takes hold of what is around it."""
