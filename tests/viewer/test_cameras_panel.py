@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import serving
@@ -111,12 +113,29 @@ def test_the_photograph_is_laid_beside_the_picture(page, shown, served) -> None:
     assert (frame.drawn.rgb[frame.height // 2, middle - 1 : middle + 1] == 255).all()  # the line
     nudge(page, "Swipe")
     serving.wait_for(lambda: shown.look.swipe == pytest.approx(0.49), why="the swipe")
+    serving.wait_for(lambda: shown.toolbox.tool is not None, why="the mouse to have the line")
+    serving.wait_for(lambda: "/splat/tools/plane" in shown.client.scene._handle_from_node_name, why="strokes")
+    time.sleep(0.5)  # until the browser has it too
+    page.mouse.move(400, 200)
+    page.mouse.down()
+    page.mouse.move(300, 210, steps=4)
+    page.mouse.move(200, 220, steps=4)
+    page.mouse.up()
+    width = shown.camera().width
+    serving.wait_for(lambda: abs(shown.look.swipe - 200 / width) < 0.01, why="the line under the pointer")
+    assert stands_at(shown, camera)  # the camera did not turn
+    control(page, "Swipe").locator(f"[role=slider][aria-valuenow='{round(shown.look.swipe, 2):g}']").wait_for()
+    page.keyboard.press("Escape")
+    serving.wait_for(lambda: shown.tool == "", why="the mouse to be the camera's")
+    shown.look_at(camera.center_world + camera.camera_from_world[2, :3], distance=3.0)  # elsewhere
+    page.get_by_text("only from where it was taken").locator("visible=true").wait_for()
     choose(page, "With", "Error")
     serving.wait_for(lambda: shown.look.compare_with == "error", why="the error")
+    serving.wait_for(lambda: stands_at(shown, camera), why="the way back")
     press(page, "▶")
     serving.wait_for(lambda: shown.look.compare == served.desk.scene.cameras[1].name, why="the next photograph")
     choose(page, "With", "Off")
-    serving.wait_for(lambda: shown.look.compare is None, why="no photograph")
+    serving.wait_for(lambda: shown.look.compare is None and shown.tool == "", why="no photograph")
 
 
 def test_the_worst_views_are_measured_while_pictures_go_on(page, shown, served) -> None:

@@ -184,6 +184,16 @@ def test_a_panel_that_fails_leaves_a_line_and_the_others_stand(browser, served, 
     assert "nowhere" in caplog.text
 
 
+def test_a_page_is_told_when_its_program_ends(browser, tmp_path) -> None:
+    context = browser.new_context(viewport={"width": 800, "height": 450})
+    page = context.new_page()
+    with serving.serve(serving.ball(50), run_dir=tmp_path) as served:
+        page.goto(served.url, wait_until="commit")
+        page.get_by_role("tab", name="Help").wait_for()
+    page.get_by_text(f"'splat view {tmp_path}' opens the run").wait_for()
+    context.close()
+
+
 def test_two_pages_have_their_own_looks(browser, served, page, shown) -> None:
     with serving.opened(browser, served) as (other, second):
         shown.change(background=(1.0, 0.0, 0.0))

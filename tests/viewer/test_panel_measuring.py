@@ -91,8 +91,11 @@ def test_up_from_three_points_and_from_the_view(front, shown, served):
     click(front, shown, (-1.5, 0.0, WALL_Z), (-0.5, 0.2, WALL_Z), (-1.0, 1.0, WALL_Z))
     serving.wait_for(lambda: placement_of(served.desk).up is not None, why="an up axis")
     np.testing.assert_allclose(placement_of(served.desk).up, (0, 0, -1), atol=0.02)  # towards the camera
+    front.get_by_text("is level now").wait_for()
     press(front, "Forget scale and up")
     serving.wait_for(lambda: placement_of(served.desk).up is None, why="nothing known")
+    front.get_by_text("Click two points of a surface.").wait_for()
+    assert not [name for name in shown.client.scene._handle_from_node_name if name.startswith("/splat/measure/")]
     press(front, "From this view")
     serving.wait_for(lambda: placement_of(served.desk).up is not None, why="an up axis")
     np.testing.assert_allclose(np.linalg.norm(placement_of(served.desk).up), 1, atol=1e-6)

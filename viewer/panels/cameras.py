@@ -10,13 +10,16 @@ import numpy as np
 from splat.geometry.camera import Camera
 from splat.viewer.figures.scores import ViewScore, measured
 from splat.viewer.panels.frusta import Frusta
+from splat.viewer.picture.compare import covers
 from splat.viewer.picture.thumbnails import thumbnail
 from splat.viewer.serving.page import Page
+from splat.viewer.tools.swipe import SwipeTool
 
 HELD_OUT_MARK = " (held out)"
 NO_SCORES = "not measured yet"
 CHOOSE = "fly to ..."
 """First in the list of the worst: what is chosen already cannot be chosen."""
+ELSEWHERE = "*A photograph is shown only from where it was taken: 'Fly there'.*"
 OFF, PHOTO, ERROR = "Off", "Photo", "Error"
 _BEAT_SECS = 0.05
 
@@ -91,8 +94,16 @@ class CamerasPanel:
         with gui.add_folder("Compare"):
             self.compare = gui.add_dropdown("With", (OFF, PHOTO, ERROR), hint="Right of the line, from this very place")
             self.swipe = gui.add_slider("Swipe", 0.0, 1.0, 0.01, 0.5)
+            self.dragged = gui.add_button(
+                "Drag the line in the picture",
+                icon="arrows-horizontal",
+                visible=False,
+                hint="The mouse moves the line; Escape gives it back to the camera",
+            )
+            self.elsewhere = gui.add_markdown(ELSEWHERE, visible=False)
         self.compare.on_update(guarded(lambda _: self._compared()))
-        self.swipe.on_update(guarded(lambda _: self.page.change(swipe=float(self.swipe.value))))
+        self.swipe.on_update(guarded(self._swiped))
+        self.dragged.on_click(guarded(lambda _: self.page.set_tool(SwipeTool.name)))
 
     def _score_controls(self) -> None:
         gui, guarded = self.gui, self.page.guarded
@@ -119,11 +130,32 @@ class CamerasPanel:
     def _compared(self) -> None:
         if self.compare.value == OFF:
             self.page.change(compare=None)
+            if self.page.tool == SwipeTool.name:
+                self.page.set_tool("")
             return
-        if self.current is None:
+        if self.current is None or not self._stands_there():
             self.go(self.labels[self.view.value])
         self.page.change(compare=self.current.name, compare_with=self.compare.value.lower(),
                          swipe=float(self.swipe.value))  # fmt: skip
+        self.page.set_tool(SwipeTool.name)
+
+    def _swiped(self, event: Any) -> None:
+        if event.client_id is not None:  # not when it follows the mouse
+            self.page.change(swipe=float(self.swipe.value))
+
+    def _stands_there(self) -> bool:
+        return covers(self.page.camera(), self.current, self.scene)
+
+    def _follow_compare(self) -> None:
+        """The slider goes with the line; a photograph that cannot be shown from here is said."""
+        look = self.page.look
+        on = look.compare is not None
+        away = on and self.current is not None and not self._stands_there()
+        if on and abs(self.swipe.value - look.swipe) > 0.005:
+            self.swipe.value = round(look.swipe, 2)
+        for handle, visible in ((self.dragged, on), (self.elsewhere, away)):
+            if handle.visible != visible:
+                handle.visible = visible
 
     def _show_thumbnail(self) -> None:
         small = None if self.current is None else thumbnail(self.page.desk, self.current)
@@ -145,6 +177,7 @@ class CamerasPanel:
     def _tick(self) -> None:
         """A little work, in the page's own thread: pictures are drawn by another."""
         self.frusta.tick()
+        self._follow_compare()
         if self._measuring is None:
             return
         try:

@@ -31,6 +31,7 @@ ROOT = "/splat/measure"
 POINT_RGB, LINE_RGB = (90, 220, 120), (90, 220, 120)
 POINT_UNITS = 0.02
 """Radius of a point, page units."""
+START = "Click two points of a surface."
 BEAT_SECS = 1.0
 
 
@@ -51,7 +52,7 @@ class MeasuringPanel:
         """Last distance, units of the capture."""
         gui = page.client.gui
         self._tool = gui.add_button("Measure between two points", icon="ruler-measure")
-        self._told = gui.add_markdown("Click two points of a surface.")
+        self._told = gui.add_markdown(START)
         with gui.add_folder("Scale of exported files"):
             self._known = gui.add_number("Its true length", initial_value=1.0, min=1e-6, step=0.01,
                                          hint="In the unit you want")  # fmt: skip
@@ -123,6 +124,7 @@ class MeasuringPanel:
         points = np.array(self.points)
         self._page.set_tool("")
         self._set_up(normal_of(points, self._page.camera().center_world))
+        self._told.content = "The plane through the three points is level now."
 
     def _clear(self) -> None:
         self.points = []
@@ -166,7 +168,9 @@ class MeasuringPanel:
         self._page.client.camera.up_direction = tuple(direction_in_world(self._page.desk, up))
 
     def forget(self) -> None:
-        """Neither scale nor up is known by hand any more."""
+        """Neither scale nor up is known by hand any more, and no points are shown."""
+        self._clear()
+        self._told.content = START
         self._placed(Placement())
         self._page.client.camera.up_direction = tuple(self._page.desk.space.up)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from splat.errors import UserError
 from splat.geometry.camera import Camera
+from splat.scene.types import Scene
 from splat.viewer.picture.modes.plain import to_8bit
 from splat.viewer.picture.modes.view import View
 from splat.viewer.picture.ramps import as_colors, shares
@@ -31,8 +32,7 @@ def beside(rgb: Tensor, view: View) -> Tensor:  # [H,W,3] uint8
     page's camera stands somewhere else, the picture stays whole. UserError when there is no such photograph."""
     look = view.look
     taken = scene_camera(view.desk, look.compare)
-    scene = view.desk.scene
-    if np.linalg.norm(taken.center_world - view.camera.center_world) > SAME_PLACE * scene.extent_world:
+    if not covers(view.camera, taken, view.desk.scene):
         return rgb
     photo, there = _fitted_photo(view, taken)
     first = min(max(round(look.swipe * view.camera.width), 0), view.camera.width)
@@ -48,6 +48,11 @@ def beside(rgb: Tensor, view: View) -> Tensor:  # [H,W,3] uint8
     if 0 < first < view.camera.width:
         mixed[:, max(first - 1, 0) : first + 1] = torch.tensor(_LINE_RGB, dtype=torch.uint8, device=rgb.device)
     return mixed
+
+
+def covers(page: Camera, taken: Camera, scene: Scene) -> bool:
+    """Whether the photograph of ``taken`` can lie over what ``page`` sees: only from the same place."""
+    return bool(np.linalg.norm(taken.center_world - page.center_world) <= SAME_PLACE * scene.extent_world)
 
 
 def scene_camera(desk: Any, name: str | None) -> Camera:

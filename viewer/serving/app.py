@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from splat.viewer.serving.server import SecureServer, bound_uploads, open_server
 
 CLOSE_SECS = 2.0
 """Pages get this long to end; a picture that is being drawn takes less."""
+GOODBYE = "Nothing moves here any more."
+GOODBYE_SECS = 0.1
+"""Until the words are on their way."""
 _log = logging.getLogger("splat.viewer")
 
 
@@ -86,6 +90,7 @@ class Viewer:
                 return
             self._closed = True
             pages, self.pages = list(self.pages.values()), {}
+        self._say_goodbye(pages)
         for page in pages:
             page.close()
         for page in pages:
@@ -93,6 +98,18 @@ class Viewer:
         if self.server is not None:
             self.server.close()
         self.desk.close()
+
+    def _say_goodbye(self, pages: list[Page]) -> None:
+        """What is left of a page whose program is gone would look as if it hung."""
+        how = f" 'splat view {self.desk.run_dir}' opens the run." if self.desk.run_dir is not None else ""
+        for page in pages:
+            try:
+                page.client.add_notification("The program behind this page has ended", GOODBYE + how, color="gray")
+                page.client.flush()
+            except Exception:
+                _log.exception("a page could not be told of the end")
+        if pages:
+            time.sleep(GOODBYE_SECS)
 
     def _came(self, client: viser.ClientHandle) -> None:
         try:

@@ -23,11 +23,13 @@ from splat.viewer.tools.overlay import ScreenLines
 from splat.viewer.tools.preview import Preview
 from splat.viewer.tools.runner import Runner
 from splat.viewer.tools.screen import at_depth, pixel, project
+from splat.viewer.tools.swipe import SwipeTool
 from splat.viewer.tools.tool import Tool
 from splat.viewer.tools.toolplane import ToolPlane
 
 TOOLS: Mapping[str, type[Tool]] = {
-    tool.name: tool for tool in (*marquee.TOOLS, *points.TOOLS, *solids.TOOLS, *gizmo.TOOLS, handles.DragTool)
+    tool.name: tool
+    for tool in (*marquee.TOOLS, *points.TOOLS, *solids.TOOLS, *gizmo.TOOLS, handles.DragTool, SwipeTool)
 }
 """In the order of the panel."""
 
