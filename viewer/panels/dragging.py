@@ -42,7 +42,7 @@ def _how(page: Page, box: Toolbox) -> None:
     gui, options, still = page.client.gui, box.options, Drag(())
     mode = gui.add_dropdown("Mode", tuple(MODES), hint="How the selection follows the handles")
     radius = gui.add_slider("Handle size", min=0.0, max=1.0, step=0.01, initial_value=options.handle_share,
-                            hint="Of new handles and anchors, against the selection; 0: a point, which may turn")  # fmt: skip
+                            hint="Of new handles, against the selection; 0: a point, which may turn")  # fmt: skip
     turn = gui.add_checkbox("Turn last", initial_value=False, hint="Shows a gizmo at the handle that was placed last")
     band = gui.add_slider("Soft band", min=0.0, max=10.0, step=0.5, initial_value=still.band,
                           hint="Around the selection, in node spacings")  # fmt: skip
