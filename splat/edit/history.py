@@ -131,16 +131,21 @@ def _ids_made(edit: RowEdit, labels: Labels, new: Tensor) -> Tensor:  # [A]
 def _old_tables(edit: RowEdit, rows: Rows, new: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     """What the edit overwrites besides raw fields, of rows that stay; and the moments of those it holds from now on,
     which whoever trains them puts to rest."""
-    labels, written = rows.labels, {}
+    labels, old = rows.labels, {}
+    groups: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
+    """Rows of the edit, their ids, and copies of their tables: many tables mostly share their rows."""
     for name, (which, _) in edit.tables.items():
-        stays = edit.source[which[~new[which]]]
-        written[name] = stays
-    old = {}
-    for name, stays in written.items():
         if name.startswith(_LABELS):
+            stays = edit.source[which[~new[which]]]
             old[name] = _home(labels.ids[stays]), _home(getattr(labels, name.removeprefix(_LABELS))[stays])
-        elif (table := rows.taken(stays).get(name)) is not None:
-            old[name] = _home(labels.ids[stays]), _home(table)
+            continue
+        group = next((group for group in groups if torch.equal(group[0], which)), None)
+        if group is None:
+            stays = edit.source[which[~new[which]]]
+            group = which, _home(labels.ids[stays]), rows.taken(stays)
+            groups.append(group)
+        if name in group[2]:
+            old[name] = group[1], _home(group[2][name])
     held = _held_now(edit, labels, new)
     if len(held):
         ids = _home(labels.ids[held])

@@ -190,7 +190,8 @@ class Protection:
             return None
         found = torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
         for each in stones:
-            found |= (ids >= each.since) & each.holds(means)
+            later = (ids >= each.since).nonzero().squeeze(1)  # mostly few
+            found[later] |= each.holds(means[later])
         return found
 
     # checkpoints ------------------------------------------------------------------------------------------

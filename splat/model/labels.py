@@ -92,9 +92,7 @@ def _new_rows(edit: RowEdit) -> Tensor | None:  # [M] bool
     if edit.fresh is not None and edit.fresh_fields is None:
         new |= edit.fresh
     # Of several copies of one row the first that is not new already stands for it.
-    order = torch.argsort(edit.source + new * edit.count_before, stable=True)
-    source, is_new = edit.source[order], new[order]
-    repeated = torch.zeros_like(new)
-    repeated[1:] = (source[1:] == source[:-1]) & ~is_new[1:] & ~is_new[:-1]
-    new[order] |= repeated
-    return new
+    numbers = torch.arange(edit.count_after, device=edit.source.device)
+    first = numbers.new_full((edit.count_before,), edit.count_after)
+    first.scatter_reduce_(0, edit.source, torch.where(new, edit.count_after, numbers), "amin")
+    return new | (first[edit.source] != numbers)

@@ -58,10 +58,10 @@ def faintest_dropped(model: SplatModel, keep: int, *, held: Tensor | None = None
 
 def over_limit(model: SplatModel, limit: int | None, *, held: Tensor | None) -> Iterator[RowEdit]:
     """The edit that comes down to ``limit``, where there is more than that which is not held."""
-    if limit is not None and model.count > limit:
-        edit = faintest_dropped(model, limit, held=held, reason="limit")
-        if edit.count_after < edit.count_before:
-            yield edit
+    if limit is None or model.count <= limit:
+        return
+    if held is None or model.count > int(held.sum()):
+        yield faintest_dropped(model, limit, held=held, reason="limit")
 
 
 def free_caches(device: torch.device) -> None:

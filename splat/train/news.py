@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 
+import torch
 from torch import Tensor
 
 from splat.live.news import News
@@ -20,8 +21,7 @@ RECENT_VIEWS = 20
 
 
 class NewsSink:
-    """Writes ``News`` a few times a second. Numbers on a GPU are read one tick late: they are there by then, and
-    nothing waits for them.
+    """Writes ``News`` a few times a second. Numbers on a GPU are told when they have come over: nothing waits for them.
 
     Curves: ``loss``, ``psnr`` (training views, from some of their pixels), ``psnr_held_out`` and ``splats``.
     """
@@ -31,9 +31,9 @@ class NewsSink:
         self._total = 0
         self._marks: deque[tuple[float, int]] = deque()
         self._told_at = 0.0
-        self._loss: tuple[int, float | Tensor] | None = None
-        """Step and loss of the last tick."""
-        self._mse: deque[float | Tensor] = deque(maxlen=RECENT_VIEWS)
+        self._loss: tuple[int, _Coming] | None = None
+        """Step and loss of a tick."""
+        self._mse: deque[_Coming] = deque(maxlen=RECENT_VIEWS)
 
     def __call__(self, event: Event) -> None:
         news = self._news
@@ -60,13 +60,14 @@ class NewsSink:
 
     def _stepped(self, event: Stepped) -> None:
         if event.mse is not None:
-            self._mse.append(event.mse)
+            self._mse.append(_Coming(event.mse))
         now = time.monotonic()
         if now - self._told_at < TICK_SECS:
             return
         self._told_at = now
         self._tell(event.step)
-        self._loss = event.step, event.loss
+        if self._loss is None:
+            self._loss = event.step, _Coming(event.loss)
         rate = self._rate(now, event.step)
         left = None if rate is None else (self._total - event.step) / rate
         memory = _memory_bytes(event)
@@ -79,7 +80,9 @@ class NewsSink:
         """The loss noted last, and the PSNR of what was sampled by then."""
         if self._loss is None:
             return
-        at, loss = self._loss[0], float(self._loss[1])
+        at, loss = self._loss[0], self._loss[1].value()
+        if loss is None:
+            return
         self._loss = None
         self._news.update(loss=loss)
         self._news.add("loss", at, loss)
@@ -91,8 +94,7 @@ class NewsSink:
                 self._news.update(psnr=psnr)
 
     def _training_psnr(self) -> float | None:
-        self._mse = deque((float(value) for value in self._mse), RECENT_VIEWS)
-        seen = [value for value in self._mse if math.isfinite(value)]
+        seen = [value for coming in self._mse if (value := coming.value()) is not None and math.isfinite(value)]
         return -10 * math.log10(max(sum(seen) / len(seen), 1e-10)) if seen else None
 
     def _rate(self, now: float, step: int) -> float | None:
@@ -101,6 +103,24 @@ class NewsSink:
             self._marks.popleft()
         (first_at, first), (last_at, last) = self._marks[0], self._marks[-1]
         return (last - first) / (last_at - first_at) if last > first else None
+
+
+class _Coming:
+    """A number that may be on its way from a GPU."""
+
+    def __init__(self, number: float | Tensor) -> None:
+        self._number, self._arrived = number, None
+        if isinstance(number, Tensor) and number.device.type == "cuda":
+            number = number.detach()
+            self._number = torch.empty((), dtype=number.dtype, pin_memory=True).copy_(number, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record(torch.cuda.current_stream(number.device))
+
+    def value(self) -> float | None:
+        """None while it is not there."""
+        if self._arrived is not None and not self._arrived.query():
+            return None
+        return float(self._number)
 
 
 def _rows(event: Event) -> dict[str, object]:
@@ -113,6 +133,4 @@ def _memory_bytes(event: Event) -> int:
     device = event.state.model.device
     if device.type != "cuda":
         return resident_bytes()
-    import torch
-
     return torch.cuda.memory_allocated(device)

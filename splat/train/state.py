@@ -75,11 +75,12 @@ class TrainState:
         """See ``live.commands.Rows``."""
         return {name: table[rows].clone() for name, table in self._tables().items()}
 
-    def apply(self, edit: RowEdit) -> None:
+    def apply(self, edit: RowEdit, *, during: int | None = None) -> None:
         """The same row edit to every table that has a row per splat; to none of them if memory runs out on the way.
-        Rows that are held afterwards have no moments and no waiting gradients."""
+        Rows that are held afterwards have no moments and no waiting gradients. ``during``: the step that makes the
+        edit, where it is not counted yet."""
         edit.check_count(self.model.count)
-        labels = self.labels.edited(edit, self.step)
+        labels = self.labels.edited(edit, self.step if during is None else during)
         first, second = (_restored(edit, tables, f"adam.{part}.")
                          for part, tables in zip(("first", "second"), self.adam.edited(edit), strict=True))  # fmt: skip
         tables = _restored(edit, self.densify.edited(edit), "densify.")

@@ -170,9 +170,9 @@ class Trainer:
         state, events = self.state, []
         try:
             for edit in self._edits_due(step, plan):
-                events.append(self._apply(edit))
+                events.append(self._apply(edit, during=step))
             if events and (burial := self._shield.burial()) is not None:
-                events.append(self._apply(burial))
+                events.append(self._apply(burial, during=step))
             if events and state.model.device.type == "cuda" and not self._compressor.sorts:
                 self._sort_rows()
             return events
@@ -316,9 +316,9 @@ class Trainer:
 
     # between steps ----------------------------------------------------------------------------------------
 
-    def _apply(self, edit: RowEdit) -> Edited:
+    def _apply(self, edit: RowEdit, *, during: int | None = None) -> Edited:
         state, before = self.state, self.state.model.rows["means"].detach()
-        state.apply(edit)
+        state.apply(edit, during=during)
         places = changed_places(edit, before, state.model.rows["means"].detach())
         return Edited(state, edit.reason, edit.added, edit.removed, edit.count_after, *places)
 

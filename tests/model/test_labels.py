@@ -94,3 +94,18 @@ def test_numbers_are_unique_whatever_happens(sources, data):
         assert all(number in before or number not in ever for number in ids)
         ever |= set(ids)
         assert labels.next_id > max(ids)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=12))
+def test_an_old_row_goes_on_as_the_first_copy_that_is_not_fresh(rows):
+    """Against the sentence itself, one row after the other."""
+    source, fresh = (torch.tensor(column) for column in zip(*rows, strict=True))
+    edit = RowEdit(source, 6, fresh=fresh, reason="mixed")
+    labels = Labels.start(6).edited(edit, 3)
+    seen, expected = set(), []
+    for old, is_fresh in rows:
+        goes_on = edit.is_identity or (not is_fresh and old not in seen)
+        expected.append(goes_on)
+        seen |= {old} if goes_on else set()
+    assert [bool(number == old) for number, (old, _) in zip(labels.ids, rows, strict=True)] == expected
+    assert len(set(labels.ids.tolist())) == len(rows) or edit.is_identity

@@ -153,10 +153,10 @@ def test_an_edit_that_cannot_be_applied_was_never_done(tmp_path, monkeypatch):
     log, state = tmp_path / "edits.json", fresh_state(Restless())
     session, commands, apply = EditSession(log=log), CommandQueue(), TrainState.apply
 
-    def no_room(self, edit):
+    def no_room(self, edit, **during):
         if edit.reason in ("delete", "undo"):
             raise MemoryError("no room")
-        apply(self, edit)
+        apply(self, edit, **during)
 
     monkeypatch.setattr(TrainState, "apply", no_room)
     orders = [edit_command(session, PICK), edit_command(session, Delete()), undo_command(session)]
