@@ -13,6 +13,7 @@ from tooling import Hands
 from splat.edit.moving import moved_values
 from splat.edit.ops import Invert, Select
 from splat.edit.shapes import Sphere
+from splat.viewer.tools.matrices import long_axes, rotation
 from splat.viewer.tools.screen import project
 
 
@@ -96,3 +97,26 @@ def test_a_clicked_point_becomes_the_pivot(hands: Hands) -> None:
     hands.box.clicked_pivot = None
     hands.do(Invert())
     serving.wait_for(lambda: not np.allclose(hands.box.tool.pivot[2], 0, atol=0), why="the middle")
+
+
+def test_its_own_axes_are_those_the_selection_is_long_along(hands: Hands) -> None:
+    hands.take("1", "move")
+    hands.page.keyboard.press("Shift+c")
+    serving.wait_for(lambda: hands.box.options.axes == "own", why="other axes")
+    assert hands.box.runner.idle(5.0)
+    axes = long_axes(hands.bench.model.rows["means"][hands.chosen].numpy())
+    np.testing.assert_allclose(rotation(hands.box.tool._nodes[0].wxyz), axes, atol=1e-5)
+    assert not np.allclose(axes, np.eye(3), atol=0.05)
+    before, rows, ops = hands.bits(), hands.chosen.nonzero().squeeze(1), len(hands.ops)
+    hands.heard()
+    axis, _, _ = hands.pull_arrow(hands.box.tool.pivot, 60.0, axes=axes)
+    matrix = np.array(hands.next_op(ops, "transform").similarity)
+    assert stands_as(hands, before, rows, matrix)
+    np.testing.assert_allclose(matrix[:3, :3], np.eye(3), atol=1e-6)
+    way = axes.T @ matrix[:3, 3]
+    assert abs(way[axis]) > 0.1 and np.abs(np.delete(way, axis)).max() < 1e-4
+    np.testing.assert_allclose(rotation(hands.box.tool._nodes[0].wxyz), axes, atol=1e-5)
+    hands.box.set(axes="world")
+    assert hands.box.runner.idle(5.0)
+    np.testing.assert_allclose(hands.box.tool._nodes[0].wxyz, (1, 0, 0, 0), atol=1e-9)
+    hands.served.desk.undo().result(serving.PATIENCE_SECS)

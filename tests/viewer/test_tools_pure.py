@@ -9,7 +9,16 @@ import pytest
 
 from splat.geometry.camera import Camera
 from splat.viewer.tools.combine import MODIFIERS, combined
-from splat.viewer.tools.matrices import about, between, euler, frozen, is_identity, rotation
+from splat.viewer.tools.matrices import (
+    about,
+    between,
+    euler,
+    frozen,
+    is_identity,
+    long_axes,
+    quaternion,
+    rotation,
+)
 from splat.viewer.tools.runner import Runner
 from splat.viewer.tools.screen import (
     at_depth,
@@ -130,3 +139,22 @@ def test_an_exception_does_not_end_the_thread() -> None:
     assert runner.idle(5.0)
     runner.close()
     assert done == [1] and isinstance(told[0], ZeroDivisionError)
+
+
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (20, -35, 10), (180, 0, 0), (0, 180, 0), (120, 70, -200)])
+def test_a_quaternion_and_its_rotation_say_the_same(degrees: tuple[float, ...]) -> None:
+    turn = euler(degrees)
+    np.testing.assert_allclose(rotation(quaternion(turn)), turn, atol=1e-12)
+    assert quaternion(turn)[0] >= 0
+
+
+def test_long_axes_are_a_rotation_near_the_worlds() -> None:
+    """Of a slab that was turned a little: its own sides, each named after the axis it came from."""
+    points = np.random.default_rng(0).normal(size=(4000, 3)) * (0.2, 3.0, 1.0)
+    turn = euler((12.0, -20.0, 9.0))
+    found = long_axes(points @ turn.T)
+    np.testing.assert_allclose(found.T @ found, np.eye(3), atol=1e-12)
+    assert np.linalg.det(found) == pytest.approx(1.0)
+    np.testing.assert_allclose(found, turn, atol=0.02)
+    np.testing.assert_allclose(long_axes(points[:2]), np.eye(3))
+    assert np.isfinite(long_axes(np.zeros((5, 3)))).all()

@@ -70,13 +70,15 @@ class Hands:
             self.page.keyboard.up(key)
         time.sleep(0.1)  # the page sends clicks at most every 50 ms
 
-    def pull_arrow(self, pivot: np.ndarray, length_px: float, *, release: bool = True) -> tuple[int, Spot, Spot]:
+    def pull_arrow(
+        self, pivot: np.ndarray, length_px: float, *, release: bool = True, axes: np.ndarray | None = None
+    ) -> tuple[int, Spot, Spot]:
         """Drag the arrow of the gizmo at ``pivot`` (world) that lies flattest on the screen, outwards; which axis it
-        is, from where to where."""
+        is, from where to where. ``axes`` [3,3] are the gizmo's, in its columns; None = the world's."""
         camera = self.ours.camera()
         start, depth = project(camera, pivot)
         reach = GIZMO_PX * float(depth) / camera.focal_px[0]
-        tips = [project(camera, pivot + reach * axis)[0] - start for axis in np.eye(3)]
+        tips = [project(camera, pivot + reach * axis)[0] - start for axis in (np.eye(3) if axes is None else axes.T)]
         axis = int(np.argmax([np.linalg.norm(tip) for tip in tips]))
         along = tips[axis] / np.linalg.norm(tips[axis])
         begin = start - 0.5 + 0.9 * tips[axis]  # the head; rings are at two thirds

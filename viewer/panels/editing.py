@@ -24,6 +24,7 @@ ACTIONS: tuple[tuple[str, str, str, str | None, Op], ...] = (
     ("Unlock all", "Unlock everything", "K", "shift", Mark("unlock")),
 )
 """Words of the button, of the shortcut, its key and modifier, what is done."""
+AXES = {"World": "world", "Its own": "own"}
 BUTTON_ROWS = (("Remove", 2), ("Copy", 1), ("Show", 2), ("Lock", 2))
 """Label and number of buttons."""
 HISTORY_SECS = 0.2
@@ -77,6 +78,10 @@ def _gizmos(page: Page, box: Toolbox) -> None:
             box.set()
 
     pivot.on_click(page.guarded(choose))
+    axes = page.client.gui.add_button_group("Axes", list(AXES), hint="Shift+C; its own: what it is long along")
+    axes.on_click(page.guarded(lambda event: box.set(axes=AXES[event.target.value])))
+    page.on_key("Gizmo: axes of the world, or its own", "C",
+                lambda: box.set(axes="own" if box.options.axes == "world" else "world"), "shift")  # fmt: skip
     for name, key in GIZMOS:
         page.on_key(f"Gizmo: {TOOLS[name].title}", key, _toggling(box, name))
 

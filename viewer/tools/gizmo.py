@@ -13,7 +13,7 @@ from splat.edit.ops import Transform
 from splat.edit.shapes import Point2
 from splat.geometry.camera import Camera
 from splat.live.snapshot import Snapshot
-from splat.viewer.tools.matrices import about, between, frozen, is_identity
+from splat.viewer.tools.matrices import UNTURNED, about, between, frozen, is_identity, long_axes, quaternion
 from splat.viewer.tools.screen import at_depth, in_view_plane, pixel, project
 from splat.viewer.tools.solids import GIZMO_PX
 from splat.viewer.tools.tool import Tool
@@ -35,6 +35,8 @@ class _GizmoTool(Tool):
         self._nodes: list[Any] = []
         self._held: tuple[Snapshot, Tensor] | None = None
         """The snapshot and its selected rows [R] while the mouse holds the gizmo."""
+        self._follows = True
+        """Whether the gizmo is placed for the selection, not for what it did itself."""
         self.changed()
         if self.pivot is None:
             self.box.page.notify("Nothing is selected: the gizmo waits for a selection.")
@@ -97,7 +99,9 @@ class _GizmoTool(Tool):
             pivot = similarity[:3, :3] @ self.pivot + similarity[:3, 3]
             if self.box.clicked_pivot is not None:
                 self.box.clicked_pivot = pivot
+            self._follows = False
             self._place(pivot)
+            self._follows = True
 
     def _is_off(self, center: np.ndarray) -> bool:
         """Far enough to follow: while training goes on the middle drifts, and a gizmo must not slip away under the
@@ -120,10 +124,25 @@ class _AxesTool(_GizmoTool):
 
     rings = False
 
+    def start(self) -> None:
+        self._frame, self._axes = np.array(UNTURNED), "world"
+        super().start()
+
+    def changed(self) -> None:
+        if self._held is None and self._axes != self.box.options.axes:
+            self._remove()
+            self.pivot = None
+        super().changed()
+
     def build(self, pivot: np.ndarray) -> list[Any]:
+        self._axes = self.box.options.axes
+        if self._axes == "world":
+            self._frame = np.array(UNTURNED)
+        elif self._follows:
+            self._frame = quaternion(long_axes(self.box.selected_means()))
         node = self.box.page.client.scene.add_transform_controls(
             NODE, scale=GIZMO_PX, fixed=True, depth_test=False, disable_axes=self.rings, disable_sliders=self.rings,
-            disable_rotations=not self.rings, position=self.box.page.desk.space.page(pivot),
+            disable_rotations=not self.rings, position=self.box.page.desk.space.page(pivot), wxyz=self._frame,
         )  # fmt: skip
         node.on_update(self._updated)
         return [node]
@@ -136,12 +155,16 @@ class _AxesTool(_GizmoTool):
         elif event.phase == "update":
             self.box.runner.newest("gizmo", lambda: self.show(self._similarity(position, wxyz)))
         else:
-            self.box.runner.do(lambda: self.release(self._similarity(position, wxyz)))
+            self.box.runner.do(lambda: self._let_go(position, wxyz))
+
+    def _let_go(self, position: np.ndarray, wxyz: np.ndarray) -> None:
+        similarity, self._frame = self._similarity(position, wxyz), wxyz
+        self.release(similarity)
 
     def _similarity(self, position: np.ndarray, wxyz: np.ndarray) -> np.ndarray:
         if self.pivot is None:
             return np.eye(4)
-        return between((1.0, 0.0, 0.0, 0.0), self.pivot, wxyz, position)
+        return between(self._frame, self.pivot, wxyz, position)
 
 
 class MoveTool(_AxesTool):

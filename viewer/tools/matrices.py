@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 
 import numpy as np
 
+UNTURNED = (1.0, 0.0, 0.0, 0.0)
 Matrix = tuple[tuple[float, ...], ...]
 
 
@@ -16,6 +18,32 @@ def rotation(wxyz: Sequence[float]) -> np.ndarray:  # [4] -> [3,3]
         [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ])  # fmt: skip
+
+
+def quaternion(turn: np.ndarray) -> np.ndarray:  # [3,3] -> [4]
+    """The inverse of ``rotation``, with w >= 0."""
+    (a, b, c), (d, e, f), (g, h, i) = np.asarray(turn, np.float64)
+    table = np.array([
+        [a + e + i, h - f, c - g, d - b], [h - f, a - e - i, b + d, c + g],
+        [c - g, b + d, e - a - i, f + h], [d - b, c + g, f + h, i - a - e],
+    ])  # fmt: skip
+    found = np.linalg.eigh(table)[1][:, -1]
+    return found if found[0] >= 0 else -found
+
+
+def long_axes(points: np.ndarray) -> np.ndarray:  # [P,3] -> [3,3]
+    """Directions (columns, a rotation) that points spread along, in the order and with the signs that turn the world's
+    axes least; the world's own for less than three points."""
+    points = np.asarray(points, np.float64).reshape(-1, 3)
+    if len(points) < 3:
+        return np.eye(3)
+    axes = np.linalg.eigh(np.cov(points.T))[1]
+    order = max(permutations(range(3)), key=lambda order: sum(abs(axes[i, order[i]]) for i in range(3)))
+    axes = axes[:, list(order)]
+    axes = axes * np.where(np.diag(axes) < 0, -1.0, 1.0)
+    if np.linalg.det(axes) < 0:
+        axes[:, np.abs(np.diag(axes)).argmin()] *= -1
+    return axes
 
 
 def quaternion_product(left: Sequence[float], right: Sequence[float]) -> np.ndarray:  # [4]

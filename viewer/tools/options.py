@@ -28,6 +28,8 @@ class Options:
     """Of the sphere, world units; 0 = not yet chosen."""
     size: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Of the box, world units; 0 = not yet chosen."""
+    axes: Literal["world", "own"] = "world"
+    """Along which gizmos move and turn: the world's, or those the selection is long along, which turn with it."""
     pick_pivot: bool = False
     """The next click places the gizmo's pivot."""
     place: Literal["handle", "anchor"] = "handle"

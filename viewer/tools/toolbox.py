@@ -147,6 +147,12 @@ class Toolbox:
         snapshot = self.page.desk.snapshot
         return torch.zeros(0, dtype=torch.bool) if snapshot is None else snapshot.labels.having(SELECTED)
 
+    def selected_means(self) -> np.ndarray:  # [R,3] world
+        rows = self.selected()
+        if not bool(rows.any()):
+            return np.zeros((0, 3))
+        return self.page.desk.snapshot.model.rows["means"][rows].double().numpy(force=True)
+
     def center(self) -> np.ndarray | None:
         """Middle [3] (world) of the selection, of each axis the median: a stray splat does not pull it away."""
         rows = self.selected()
