@@ -37,6 +37,8 @@ def add_viewer_flags(parser: Parser) -> None:
 
 def viewer_options(args: argparse.Namespace) -> ViewerOptions:
     """UsageError for values that do not fit."""
+    if getattr(args, "keep_viewer", False) and not wants_viewer(args):
+        raise UsageError("--keep-viewer keeps a viewer open, and there is none with --no-viewer or with -q alone")
     given = getattr(args, "viewer_share", None)
     share = DEFAULT_SHARE if given is None else given
     if not 0 <= share <= 1:
@@ -49,7 +51,7 @@ def viewer_options(args: argparse.Namespace) -> ViewerOptions:
 
 def wants_viewer(args: argparse.Namespace) -> bool:
     """With ``-q`` nobody learns the token, so that a page is only opened for who asks for one without."""
-    return not args.no_viewer and not (args.quiet and not args.no_token)
+    return not getattr(args, "no_viewer", False) and not (args.quiet and not args.no_token)
 
 
 def edit_log_path(named: str | None, target: Path) -> Path | None:

@@ -72,6 +72,8 @@ class TrainingViewer:
         """After the training: go on serving its last state until a signal; the exit code."""
         from splat.viewer.serving.standing import StandingHost
 
+        if self._options is None:
+            return 0
         self._thread.join(START_SECS)
         if self._viewer is None:
             return 0

@@ -119,8 +119,10 @@ class Tombstones:
         found = Tombstones(low - cell * (NEIGHBOURS + 0.5), cell, gone.new_empty(0, dtype=torch.int64), since)
         steps = torch.arange(-NEIGHBOURS, NEIGHBOURS + 1, device=gone.device)
         around = torch.cartesian_prod(steps, steps, steps)
-        cells = (found._cells(gone)[:, None] + around).reshape(-1, 3)
-        keys = _keys(cells).unique()
+        cells = found._cells(gone)
+        numbers, order = _keys(cells).sort()  # one of each first: 27 neighbours of a million splats need gigabytes
+        cells = cells[order[numbers != torch.cat([numbers[:1] - 1, numbers[:-1]])]]
+        keys = _keys((cells[:, None] + around).reshape(-1, 3)).unique()
         alive = found.keys_of(left[left.isfinite().all(1)]).unique()
         keys = keys[~torch.isin(keys, alive)]
         return replace(found, keys=keys) if keys.numel() else None

@@ -19,12 +19,13 @@ from helpers import make_tiny_scene
 from splat.cli.commands import train, view
 from splat.cli.main import main
 from splat.cli.viewer_flags import edit_log_path
-from splat.cli.viewing import EndSignal, cut_log
+from splat.cli.viewing import EndSignal, TrainingViewer, cut_log
 from splat.edit.json_ops import read_log, write_log
 from splat.edit.ops import Delete, Invert, Select
 from splat.edit.shapes import Everything
 from splat.errors import UserError
 from splat.io.formats import write_model
+from splat.live.link import Link
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -159,3 +160,14 @@ def test_where_a_log_goes(tmp_path) -> None:
     assert edit_log_path(str(tmp_path / "b.json"), file) == tmp_path / "b.json"
     with pytest.raises(UserError):
         edit_log_path(str(tmp_path), file)
+
+
+@pytest.mark.parametrize("flags", [["--no-viewer"], ["-q"]])
+def test_no_viewer_cannot_be_kept(tmp_path, capsys, flags) -> None:
+    assert main(["train", str(tmp_path), "--keep-viewer", *flags]) == 2
+    assert "--keep-viewer keeps a viewer open" in capsys.readouterr().err
+
+
+def test_keeping_what_never_opened_ends_at_once(tmp_path) -> None:
+    with TrainingViewer(None, None, tmp_path, Link(), print) as viewer:
+        assert viewer.keep() == 0
