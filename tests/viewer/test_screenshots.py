@@ -22,7 +22,7 @@ from hands import choose, press, tab, tick
 from live_training import live_training
 
 from splat.edit.ops import Select
-from splat.edit.shapes import Nothing
+from splat.edit.shapes import Box, Nothing
 from splat.live.commands import Pause, Resume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +30,11 @@ FOLDER = ROOT / "viewer" / "screenshots"
 SIZE = (1280, 800)
 MOST_BYTES = 100_000
 RUN = os.environ.get("SPLAT_WRITE_SCREENSHOTS", "")
+BASKET = ((0.28, -0.09, 0.745), (0.76, 0.36, 1.25))
+"""Corners of a box about it, world units of scenes/nook."""
+BASKET_POINTS = ((0.462, 0.083, 1.064), (0.32, -0.12, 1.08), (0.615, 0.131, 0.84), (0.516, 0.195, 0.765),
+                 (0.454, 0.23, 0.8))  # fmt: skip
+"""The top of its handle, where that is pulled to, and places low on the side."""
 LEFT = 900
 """Left of the controls, px."""
 
@@ -44,6 +49,12 @@ class Stage:
 
     def command(self, command: Any) -> None:
         self.served.desk.command(command).result(20)
+
+    def seen(self, point: Any) -> tuple[float, float]:
+        """Where a world point stands in the window, px."""
+        camera = self.ours.camera()
+        x, y, z = camera.K @ (camera.camera_from_world @ np.append(point, 1))[:3]
+        return float(x / z), float(y / z)
 
     def click(self, *at: tuple[float, float]) -> None:
         for place in at:
@@ -110,15 +121,30 @@ def selecting(stage: Stage) -> None:
 
 
 def dragging(stage: Stage) -> None:
-    selecting(stage)
+    """The basket of scenes/nook is bent by its handle, on another capture whatever is there."""
+    tab(stage.page, "Edit")
+    if RUN:
+        stage.ours.look_at(np.mean(BASKET, axis=0), distance=1.5)
+        stage.ours.change(show_selection=False)  # what it looks like shall be seen, not the tint
+        low, high = np.array(BASKET)
+        pose = np.eye(4)
+        pose[:3, 3] = (low + high) / 2
+        stage.served.desk.submit(Select(Box(tuple(map(tuple, pose.tolist())), tuple((high - low).tolist())))).result(20)
+        time.sleep(1.0)
+        held, pulled, *stays = (stage.seen(point) for point in BASKET_POINTS)
+        stage.page.locator("canvas[data-engine]").click(position={"x": 200, "y": 700})
+    else:
+        selecting(stage)
+        held, pulled, stays = (440, 360), (500, 310), [(450, 470)]
     stage.page.keyboard.press("g")
     time.sleep(0.5)
-    stage.click((440, 360))
+    stage.click(held)
     stage.page.keyboard.down("Shift")
-    stage.click((450, 470))
+    stage.click(*stays)
     stage.page.keyboard.up("Shift")
-    stage.drag((440, 360), (470, 330), (500, 310))
-    time.sleep(1.0)
+    stage.drag(held, *(tuple(np.array(held) + (np.array(pulled) - held) * part) for part in (0.3, 0.6, 1.0)))
+    serving.wait_for(lambda: any("rag" in text for text in stage.served.desk.session.status.undo[-1:]), why="the drag")
+    time.sleep(2.0 if RUN else 0.5)
 
 
 def measuring(stage: Stage) -> None:
@@ -222,7 +248,9 @@ def leave(stage: Stage, name: str, view: Any) -> None:
     """As it was before."""
     stage.page.keyboard.press("Escape")
     stage.ours.set_tool("")
-    stage.ours.change(mode="color", compare=None)
+    stage.ours.change(mode="color", compare=None, show_selection=True)
+    if name == "drag":
+        stage.served.desk.undo().result(20)
     for label in ("Show cameras", "Preview in the browser"):
         box = stage.page.get_by_label(label, exact=True).locator("visible=true")
         if box.count() and box.first.is_checked():
