@@ -125,6 +125,28 @@ def test_a_handle_that_cannot_follow_stands_on_what_it_holds(hands: Hands) -> No
     hands.box.set(mode="arap")
 
 
+@pytest.mark.parametrize("tool", ["drag", "move"])
+def test_what_another_page_selects_meanwhile_is_not_moved(hands: Hands, tool: str, monkeypatch: Any) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(hands.ours, "notify", lambda text, **_: told.append(text))
+    if tool == "drag":
+        handle, _ = placed(hands)
+        hands.stroke(path(), release=False)
+    else:
+        hands.take("1", "move")
+        pivot = hands.box.tool.pivot
+        hands.pull_arrow(pivot, 60.0, release=False)
+    serving.wait_for(lambda: hands.ours.preview_rows, why="a preview")
+    hands.do(Select(Sphere((0.5, 0.5, 0.5), 0.7)))
+    before, ops = hands.bits(), len(hands.ops)
+    hands.page.mouse.up()
+    serving.wait_for(lambda: told, why="a word about it")
+    assert "meanwhile" in told[0] and hands.box.runner.idle(5.0)
+    assert len(hands.ops) == ops and hands.same_bits(before) and hands.ours.preview_rows is None
+    if tool == "drag":
+        assert hands.box.tool.pins[0].at == handle.at
+
+
 def test_new_handles_have_a_size_that_fits_the_selection(hands: Hands) -> None:
     hands.box.set(handle_share=0.25)
     handle, anchor = placed(hands)

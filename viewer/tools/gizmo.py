@@ -77,6 +77,7 @@ class _GizmoTool(Tool):
         raise NotImplementedError
 
     def hold(self) -> None:
+        self._status = self.box.page.desk.session.status
         snapshot = self.box.page.desk.snapshot
         rows = None if snapshot is None else self.box.selected().nonzero().squeeze(1)
         self._held = None if rows is None or len(rows) == 0 else (snapshot, rows)
@@ -93,6 +94,11 @@ class _GizmoTool(Tool):
         held, self._held = self._held, None
         if held is None or is_identity(similarity):
             self.box.preview.end()
+        elif not self.box.is_as_left(self._status):
+            self.box.preview.end()
+            self._remove()
+            self.pivot = None
+            return self.changed()
         else:
             self.box.preview.end_after(self.box.submit(Transform(frozen(similarity))))
         if self.pivot is not None:

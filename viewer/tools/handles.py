@@ -116,6 +116,7 @@ class DragTool(Tool):
             return
         frozen = snapshot.labels.having(LOCKED | HIDDEN)
         operation = self.operation(index, self.pins[index].at, NO_TURN)
+        self._status = self.box.page.desk.session.status
         self._session = DragSession(snapshot.model, mask, operation, frozen=frozen)
         self._ids = snapshot.labels.ids[self._session.rows]
 
@@ -129,6 +130,11 @@ class DragTool(Tool):
         """One operation for the whole drag."""
         if self._session is None:
             return
+        if not self.box.is_as_left(self._status):
+            self._let_go()
+            self.box.preview.end()
+            self._shown = None  # the ball goes back
+            return self._show_all()
         operation = self.operation(index, to, turn)
         landed = self._landed(index, operation)
         self._let_go()

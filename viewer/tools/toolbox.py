@@ -125,6 +125,14 @@ class Toolbox:
         """Send an operation; a refusal is told on the page."""
         return self.told(self.page.desk.submit(op))
 
+    def is_as_left(self, status: object) -> bool:
+        """Whether nobody has edited since the session's status was ``status``; told on the page if somebody has. All
+        pages share one selection: what one began with must not end with another's."""
+        if self.page.desk.session.status is status:
+            return True
+        self.page.notify("Something else was selected or edited meanwhile (in another page?): nothing was done.")
+        return False
+
     def told(self, reply: Future) -> Future:
         reply.add_done_callback(self._answered)
         return reply
