@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+if not os.path.isdir(os.path.join(__path__[0], "viewer")):  # a source tree: viewer/ lies beside the package
+    __path__.append(os.path.dirname(os.path.abspath(__path__[0])))
+
 
 def __getattr__(name: str) -> str:
     if name != "__version__":

@@ -115,7 +115,9 @@ def test_the_gizmo_moves_the_crop_box(page, shown) -> None:
     tab(page, "View")
     check(page, "Crop")
     serving.wait_for(lambda: shown.look.crop is not None, why="a box")
-    handle = shown.client.scene._handle_from_node_name["/splat/crop/gizmo"]
+    nodes = shown.client.scene._handle_from_node_name
+    serving.wait_for(lambda: "/splat/crop/gizmo" in nodes, why="a gizmo")
+    handle = nodes["/splat/crop/gizmo"]
     before = np.array(shown.look.crop.world_from_box)[:3, 3]
     serving.sharp(shown)
     camera = shown.camera()
