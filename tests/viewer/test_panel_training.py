@@ -109,6 +109,15 @@ def test_curves_are_drawn(live, trained_live) -> None:
     trained_live.desk.command(Resume())
 
 
+def test_a_page_after_the_end_still_has_the_curves(browser) -> None:
+    with serving.serve(serving.ball(50)) as served:
+        for step in range(5):
+            served.link.news.add("loss", step, 1.0 / (step + 1))
+        with serving.opened(browser, served) as (page, _):
+            page.get_by_text("The training is over.").wait_for()
+            page.locator(".u-title", has_text="loss").wait_for()
+
+
 # --- without a browser -----------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,8 @@ from splat.viewer.serving.page import Page
 
 STOPPING = """A finished run is evaluated and exported. An interrupted one leaves a checkpoint and can be taken up again
 with `splat train --resume`."""
+OPENED = "Nothing trains here: this is an opened model. It can be edited and exported."
+OVER = "The training is over. Its last model can be edited and exported."
 BEAT_SECS = 0.3
 CURVE_SECS = 1.5
 SETTLED_SECS = 0.4
@@ -34,7 +36,11 @@ def build(page: Page) -> None:
     with page.tabs.add_tab("Training"):
         Figures(page)
         if page.desk.standing:
-            page.client.gui.add_markdown("Nothing trains here: this is an opened model. It can be edited and exported.")
+            was_trained = any(page.desk.link.news.curve(name) for name in CURVES)
+            page.client.gui.add_markdown(OVER if was_trained else OPENED)
+            if was_trained:
+                with page.client.gui.add_folder("Curves"):
+                    Charts(page)
             return
         controls = Controls(page)
         with page.client.gui.add_folder("Curves"):
