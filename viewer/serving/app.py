@@ -28,7 +28,7 @@ from splat.viewer.serving.security import DEFAULT_HOST, DEFAULT_PORT
 from splat.viewer.serving.server import SecureServer, bound_uploads, open_server, tell_failures
 
 CLOSE_SECS = 2.0
-"""Pages get this long to end; a picture that is being drawn takes less."""
+"""Pages get this long to end, all together; a picture that is being drawn takes less."""
 GOODBYE = "Nothing moves here any more."
 GOODBYE_SECS = 0.1
 """Until the words are on their way."""
@@ -67,6 +67,8 @@ class Viewer:
         )  # fmt: skip
         self.pages: dict[int, Page] = {}
         self.server: SecureServer | None = None
+        self._leaving: list[Page] = []
+        """Whose threads may still be at their last work."""
         self._lock = threading.Lock()
         self._closed = False
 
@@ -93,8 +95,9 @@ class Viewer:
         self._say_goodbye(pages)
         for page in pages:
             page.close()
-        for page in pages:
-            page.join(CLOSE_SECS)
+        until = time.monotonic() + CLOSE_SECS
+        for page in [*pages, *self._leaving]:
+            page.join(max(until - time.monotonic(), 0.0))
         if self.server is not None:
             self.server.close()
         self.desk.close()
@@ -138,6 +141,8 @@ class Viewer:
             page = self.pages.pop(client.client_id, None)
         if page is not None:
             page.close()
+            with self._lock:
+                self._leaving = [*(other for other in self._leaving if other.is_running), page]
 
 
 def build(page: Page) -> None:

@@ -269,8 +269,14 @@ class Page:
 
     def join(self, secs: float = 2.0) -> None:
         """Wait for the page's threads to end, after ``close``."""
+        until = time.monotonic() + secs
         self._worker.join(secs)
-        self._ticker.join(secs)
+        self._ticker.join(max(until - time.monotonic(), 0.0))
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a thread of it is; for a while also after ``close``."""
+        return self._worker.is_alive or self._ticker.is_alive
 
 
 def error_text(error: BaseException) -> str:

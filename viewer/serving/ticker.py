@@ -48,6 +48,10 @@ class Ticker:
             self._closed = True
             self._changed.notify_all()
 
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def join(self, secs: float) -> None:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(secs)

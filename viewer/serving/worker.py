@@ -91,6 +91,10 @@ class Worker:
             self._closed = True
             self._changed.notify_all()
 
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def join(self, secs: float) -> None:
         if self._thread.is_alive():
             self._thread.join(secs)
