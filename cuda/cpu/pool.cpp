@@ -1,6 +1,7 @@
 #include "pool.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -46,6 +47,8 @@ struct FlushSubnormals {
 #endif
 };
 
+thread_local bool inside = false;  // this thread carries out a task: more threads are not for it
+
 class Pool {
  public:
   explicit Pool(int workers) : pid_(process_id()) {
@@ -80,7 +83,9 @@ class Pool {
  private:
   void drain() {
     FlushSubnormals scope;
+    inside = true;
     for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) task_(context_, i);
+    inside = false;
   }
 
   void work() {
@@ -111,7 +116,10 @@ class Pool {
   long pid_;
 };
 
-std::mutex gate;
+std::timed_mutex gate;
+// Two threads that draw take turns, operation by operation: milliseconds. Longer waits are no turns (a long operation
+// elsewhere, or a fork while the pool was held), and then the caller does its work alone.
+constexpr std::chrono::milliseconds kTurn{100};
 Pool* pool = nullptr;  // never destroyed at exit: threads may outlive static destructors
 std::atomic<int> wanted{0};
 
@@ -127,8 +135,8 @@ void set_thread_count(int count) { wanted.store(count > 0 ? count : 0); }
 void parallel_for(int64_t count, Task task, const void* context) {
   if (count <= 0) return;
   const int threads = thread_count();
-  std::unique_lock<std::mutex> lock(gate, std::try_to_lock);
-  if (threads <= 1 || count == 1 || !lock.owns_lock()) {
+  std::unique_lock<std::timed_mutex> lock(gate, std::defer_lock);
+  if (threads <= 1 || count == 1 || inside || !lock.try_lock_for(kTurn)) {
     FlushSubnormals scope;
     for (int64_t i = 0; i < count; ++i) task(context, i);
     return;

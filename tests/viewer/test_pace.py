@@ -143,7 +143,7 @@ def test_a_page_in_motion_leaves_training_its_share(clock, share: float) -> None
     assert busy / (clock.now - start) == pytest.approx(1 - share, abs=0.01)
 
 
-def test_progress_alone_takes_a_twentieth_whatever_the_share(clock) -> None:
+def test_progress_alone_takes_little_whatever_the_share(clock) -> None:
     pace, _ = make(clock, 0.2)
     drawn(pace, clock, 0.01, training=True)
     clock.now += 1

@@ -13,8 +13,9 @@ MOVING_SECS = 1 / 30
 """What one picture may take while the view moves."""
 STILL_AFTER_SECS = 0.15
 QUALITY_MOVING, QUALITY_STILL = 60, 85  # of JPEG
-IDLE_SHARE = 0.05
-"""At most this share of the time goes into showing the progress of a training to pages where nobody moves."""
+IDLE_SHARE = 0.03
+"""At most this share of the time goes into drawing the progress of a training for pages where nobody moves; with what
+sending and the panels take, a training is to lose no more than 5 %."""
 DEFAULT_SHARE = 0.5
 MOST_SHARE = 0.99
 Clock = Callable[[], float]
