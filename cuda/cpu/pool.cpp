@@ -47,7 +47,8 @@ struct FlushSubnormals {
 #endif
 };
 
-thread_local bool inside = false;  // this thread carries out a task: more threads are not for it
+// This thread carries out a task: more threads are not for it.
+thread_local bool inside = false;
 
 class Pool {
  public:
