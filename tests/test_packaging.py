@@ -18,6 +18,8 @@ LIBRARY = {"win32": "splat_cpu.dll", "darwin": "libsplat_cpu.dylib"}.get(sys.pla
 HEADER = "splat/native/splat.h"
 MAPPED = {"splat": "splat", "viewer": "splat/viewer", "configs": "splat/configs"}
 """Source folder -> its place in the wheel."""
+FOR_READERS = ("splat/viewer/README.md", "splat/viewer/screenshots/")
+"""Places that ``wheel.exclude`` leaves out: pages of the repository."""
 
 # Run with -I, so that neither the working directory nor PYTHONPATH can stand in for an installation.
 INSTALLED = """
@@ -53,7 +55,7 @@ def source_files() -> dict[str, Path]:
         for path in sorted((ROOT / folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".so", ".dylib", ".dll"):
                 files[f"{place}/{path.relative_to(ROOT / folder).as_posix()}"] = path
-    return files
+    return {place: path for place, path in files.items() if not place.startswith(FOR_READERS)}
 
 
 def module_name(place: str) -> str:
