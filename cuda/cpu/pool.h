@@ -7,7 +7,8 @@ namespace splat {
 using Task = void (*)(const void* context, int64_t index);
 
 // Runs task(context, i) for i in [0, count), in any order, on up to thread_count() threads; the caller takes part.
-// A second caller at the same time runs its tasks alone. Subnormals are flushed to zero inside tasks.
+// A second caller at the same time waits for its turn, but not for long: then it runs its tasks alone, as does a task
+// that asks for threads. Subnormals are flushed to zero inside tasks.
 void parallel_for(int64_t count, Task task, const void* context);
 
 template <class F> void parallel_for(int64_t count, const F& f) {

@@ -55,7 +55,7 @@ class Desk:
         self.share = Share(share)
         self.standing = standing
         self.placement: Any = None
-        """Up direction and scale that were set by hand (``viewer.placement``), for exports."""
+        """Up direction and scale that were set by hand (``viewer.output.placement``), for exports."""
         self._photos = photos or self._photo_of_scene
         self._store: ImageStore | None = None
         self._places = {} if scene is None else {id(camera): index for index, camera in enumerate(scene.cameras)}

@@ -56,7 +56,7 @@ the run
   --host H --port P      where that page is (127.0.0.1, this machine alone; 8080, or the next that is free)
   --no-token             let everybody in who can reach the port
   --viewer-share S       part of the time that stays training's while somebody moves in the page (default 0.5); a page
-                         at rest takes a twentieth at most, and no page takes nothing
+                         at rest takes a few per cent, and no page takes nothing
   --keep-viewer          go on serving the finished model until Ctrl-C
   --export F[,F...]      formats written at the end beside model.safetensors and the PLY; splat export --help lists them
   -q, --quiet            only errors
