@@ -132,6 +132,7 @@ class CommandQueue:
     def __init__(self) -> None:
         self._items: deque[Command] = deque()  # append and popleft are atomic: no lock to deadlock a signal handler
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()  # the one that a signal handler may put to
+        self._rung = False
 
     def put(self, command: Command) -> Future:
         self._items.append(command)
@@ -150,11 +151,17 @@ class CommandQueue:
         """Whether a ``Stop`` that does not want an evaluation is waiting; lets long work give way to it."""
         return any(isinstance(item, Stop) and item.how == "interrupt" for item in tuple(self._items))
 
-    def wait(self, timeout_secs: float) -> None:
-        """Return when a command is there or the time is over."""
-        until = time.monotonic() + timeout_secs
-        while not self._items:
+    def ring(self) -> None:
+        """Let ``wait`` return although there is no command."""
+        self._rung = True
+        self._bell.put(None)
+
+    def wait(self, timeout_secs: float | None) -> None:
+        """Return when a command is there, somebody rang, or the time is over (None: never)."""
+        until = None if timeout_secs is None else time.monotonic() + timeout_secs
+        while not self._items and not self._rung:
             try:
-                self._bell.get(timeout=max(until - time.monotonic(), 0.0))
+                self._bell.get(timeout=None if until is None else max(until - time.monotonic(), 0.0))
             except queue.Empty:
                 return
+        self._rung = False

@@ -71,3 +71,15 @@ def test_waiting_is_not_cut_short_by_commands_that_were_taken_long_ago():
     began = time.monotonic()
     queue.wait(0.05)
     assert time.monotonic() - began > 0.04
+
+
+def test_a_ring_ends_one_wait_without_a_command():
+    queue = CommandQueue()
+    queue.ring()
+    queue.wait(None)
+    assert queue.pop() is None
+    ringer = threading.Timer(0.02, queue.ring)
+    ringer.start()
+    queue.wait(None)
+    ringer.join()
+    assert not queue._rung, "rung once, heard once"

@@ -1,4 +1,5 @@
 import threading
+import time
 
 from splat.live.mailbox import Mailbox
 
@@ -42,3 +43,44 @@ def test_many_readers_never_see_a_value_twice():
     for reader in readers:
         reader.join()
     assert seen and len(seen) == len(set(seen))
+
+
+def test_a_reader_that_waits_without_end_can_be_sent_home():
+    box, gone, taken = Mailbox[int](), threading.Event(), []
+    reader = threading.Thread(target=lambda: taken.append(box.take(None, unless=gone.is_set)))
+    reader.start()
+    box.wake()
+    assert not taken, "nobody said that it is over"
+    gone.set()
+    box.wake()
+    reader.join(5)
+    assert taken == [None]
+
+
+def test_a_value_is_taken_whenever_it_comes():
+    """Without a pause between looking for a value and looking for a request, in which one could be missed."""
+    box, taken = Mailbox[int](), []
+
+    def read() -> None:
+        while (value := box.take(None)) != 0:
+            taken.append(value)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for value in range(1, 500):
+        box.request()
+        box.put(value)
+    box.put(500)
+    while 500 not in taken and reader.is_alive():
+        time.sleep(0.001)
+    box.put(0)
+    reader.join(5)
+    assert taken == sorted(taken) and taken[-1] == 500
+
+
+def test_a_request_tells_who_wants_to_hear_of_it():
+    box, heard = Mailbox[int](), []
+    box.request()
+    box.on_request = lambda: heard.append(box.wanted)
+    box.request()
+    assert heard == [True]
