@@ -65,6 +65,9 @@ class FakePage:
     def __init__(self) -> None:
         self.closers, self.errors = [], []
 
+    def adopt(self, thread) -> None:
+        pass
+
     def add_close(self, callback) -> None:
         self.closers.append(callback)
 

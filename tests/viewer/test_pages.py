@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -20,13 +21,13 @@ CORNERS = {(0, 0): (230, 40, 40), (0, 1): (40, 230, 40), (1, 0): (40, 40, 230), 
 
 def test_a_page_opens_with_the_token_and_loads_nothing_from_elsewhere(browser, served) -> None:
     asked: list[str] = []
-    context = browser.new_context(viewport={"width": 600, "height": 400})
+    context = serving.new_context(browser, (600, 400))
+    before = set(serving.known_pages(served))
     try:
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
-        before = len(served.viewer.pages)
         page.goto(served.url, wait_until="commit")
-        serving.wait_for(lambda: len(served.viewer.pages) > before, why="a page")
+        serving.wait_for(lambda: set(serving.known_pages(served)) - before, why="a page")
         page.get_by_text("Help").first.wait_for()
         assert "token" not in page.url
         (cookie,) = context.cookies()
@@ -34,13 +35,14 @@ def test_a_page_opens_with_the_token_and_loads_nothing_from_elsewhere(browser, s
         assert cookie["httpOnly"] and cookie["sameSite"] == "Strict"
     finally:
         context.close()
+        serving.wait_for(lambda: set(serving.known_pages(served)) <= before, why="the page to be gone")
     own = f"http://127.0.0.1:{served.viewer.server.port}/"
     assert [url for url in asked if not url.startswith((own, f"blob:{own}", "data:"))] == []
 
 
 @pytest.mark.parametrize("query", ["", "?token=wrong"])
 def test_no_page_without_the_token(browser, served, query: str) -> None:
-    context = browser.new_context()
+    context = serving.new_context(browser)
     try:
         page = context.new_page()
         answer = page.goto(f"http://127.0.0.1:{served.viewer.server.port}/{query}")
@@ -131,22 +133,26 @@ def test_moving_lowers_the_resolution_and_stillness_restores_it(page, shown, mon
         return draw(snapshot, camera, look, **options)
 
     monkeypatch.setattr(worker, "draw", slow)
+    serving.resting(shown)
     shown.redraw()
     serving.wait_for(lambda: seen and seen[-1][0] == "still", why="a first slow picture")
     page.mouse.move(200, 300)
     page.mouse.down()
-    for x in range(20):
-        page.mouse.move(200 + 5 * x, 300)
-        time.sleep(0.03)
+    places = itertools.cycle([*range(200, 300, 5), *range(300, 200, -5)])
+
+    def lowered() -> bool:
+        page.mouse.move(next(places), 300)
+        return any(why == "moving" and share < 0.6 for why, share in seen)
+
+    serving.wait_for(lowered, why="smaller pictures")
     page.mouse.up()
     frame = serving.sharp(shown)
-    assert min(share for why, share in seen if why == "moving") < 0.6, seen
     assert frame.scale == 1 and (frame.width, frame.height) == serving.SIZE
     assert serving.pixels(page).shape[:2] == serving.SIZE[::-1]
 
 
 def test_a_failure_is_told_on_the_page_and_the_rest_goes_on(page, shown, served, monkeypatch, caplog) -> None:
-    last = shown.last.number
+    last = serving.resting(shown).number
 
     def broken(*args: Any, **options: Any) -> Drawn:
         raise RuntimeError("the picture fell down")
@@ -154,12 +160,12 @@ def test_a_failure_is_told_on_the_page_and_the_rest_goes_on(page, shown, served,
     monkeypatch.setattr(worker, "draw", broken)
     shown.redraw()
     page.get_by_text("the picture fell down").first.wait_for()
-    assert "the picture fell down" in caplog.text
+    serving.wait_for(lambda: "the picture fell down" in caplog.text, why="a line in the log")
     assert shown.last.number == last, "the last good picture stays"
     monkeypatch.undo()
     shown.redraw()
     serving.wait_for(lambda: shown.last.number > last, why="a picture after the failure")
-    assert served.host._thread.is_alive()
+    assert served.host._loop.thread.is_alive()
 
 
 def test_a_failing_callback_is_told_on_the_page(page, shown, caplog) -> None:
@@ -171,7 +177,7 @@ def test_a_failing_callback_is_told_on_the_page(page, shown, caplog) -> None:
     page.get_by_text("division by zero").first.wait_for()
     page.get_by_role("button", name="Break more").click()
     page.get_by_text("a key that is not there").first.wait_for()
-    assert "ZeroDivisionError" in caplog.text and "KeyError" in caplog.text
+    serving.wait_for(lambda: "ZeroDivisionError" in caplog.text and "KeyError" in caplog.text, why="lines in the log")
 
 
 def test_a_panel_that_fails_leaves_a_line_and_the_others_stand(browser, served, monkeypatch, caplog) -> None:
@@ -185,7 +191,7 @@ def test_a_panel_that_fails_leaves_a_line_and_the_others_stand(browser, served, 
 
 
 def test_a_page_is_told_when_its_program_ends(browser, tmp_path) -> None:
-    context = browser.new_context(viewport={"width": 800, "height": 450})
+    context = serving.new_context(browser)
     page = context.new_page()
     with serving.serve(serving.ball(50), run_dir=tmp_path) as served:
         page.goto(served.url, wait_until="commit")
@@ -203,12 +209,13 @@ def test_two_pages_have_their_own_looks(browser, served, page, shown) -> None:
         assert second_frame.drawn.rgb[-1, 0].astype(int) @ (-1, -1, 1) > 240
         serving.wait_for(lambda: apart(page, first_frame.drawn.rgb) < 4, why="red behind the first")
         serving.wait_for(lambda: apart(other, second_frame.drawn.rgb) < 4, why="blue behind the second")
-        number = shown.last.number
+        still, here = serving.resting(shown), second.camera().center_world
         for x in range(5):  # who moves here draws nothing there
             other.mouse.move(200 + 20 * x, 300)
             other.mouse.wheel(0, 60)
-        serving.sharp(second)
-        assert shown.last.number == number
+        serving.wait_for(lambda: not np.allclose(second.camera().center_world, here), why="the second to move")
+        serving.resting(second)
+        assert shown.last is still
 
 
 def test_shortcuts_reach_the_server_and_stand_in_the_list(page, shown) -> None:
@@ -218,7 +225,9 @@ def test_shortcuts_reach_the_server_and_stand_in_the_list(page, shown) -> None:
     with pytest.raises(ValueError, match="'Try it'"):
         shown.on_key("Try again", "Y", lambda: None)
     page.mouse.click(200, 300)
-    serving.wait_for(lambda: page.keyboard.press("y") or pressed, why="Y")
+    serving.heard(shown, page)
+    page.keyboard.press("y")
+    serving.wait_for(lambda: pressed, why="Y")
     page.keyboard.press("Shift+Y")
     serving.wait_for(lambda: "shift+Y" in pressed, why="shift+Y")
 
@@ -226,17 +235,17 @@ def test_shortcuts_reach_the_server_and_stand_in_the_list(page, shown) -> None:
 def test_the_page_flies_to_a_camera_and_looks_at_a_point(page, shown, served) -> None:
     here = shown.camera()
     turned = here.posed(np.linalg.inv(np.linalg.inv(here.camera_from_world) @ nudge()))
-    shown.fly_to(turned)
-
-    def arrived() -> bool:
-        now = shown.camera()
-        return np.allclose(now.camera_from_world, turned.camera_from_world, atol=1e-4)
-
-    serving.wait_for(arrived, why="the camera's place")
+    serving.flown(shown, turned)
+    assert np.allclose(shown.camera().camera_from_world, turned.camera_from_world, atol=1e-4)
     shown.look_at((0.0, 0.0, 0.0), distance=3.0)
-    serving.wait_for(lambda: np.isclose(np.linalg.norm(shown.camera().center_world), 3.0), why="the distance")
-    axis = shown.camera().camera_from_world[2, :3]
-    assert np.allclose(shown.camera().center_world + 3 * axis, 0, atol=1e-3)
+
+    def looks() -> bool:
+        now = shown.camera()
+        return np.allclose(now.center_world + 3 * now.camera_from_world[2, :3], 0, atol=1e-3)
+
+    serving.wait_for(looks, why="the view")
+    serving.heard(shown, page)
+    assert looks()
 
 
 def nudge() -> np.ndarray:  # [4,4]

@@ -18,7 +18,9 @@ from splat.live.commands import Edit, Pause, Save
 from splat.model.row_edit import RowEdit
 from splat.render.registry import choose
 from splat.scene.types import SceneError
+from splat.viewer.picture.compare import scene_camera
 from splat.viewer.serving.desk import Desk
+from splat.viewer.serving.loop import join_all
 from splat.viewer.serving.standing import StandingHost
 from splat.viewer.serving.ticker import Ticker
 
@@ -33,9 +35,10 @@ def host() -> Iterator[StandingHost]:
 def desk(host: StandingHost) -> Iterator[Desk]:
     rasterizer = choose("cpu")
     made = Desk(host.link, rasterizer=rasterizer, session=serving.new_session(rasterizer), standing=True)
+    made.on_snapshot(lambda snapshot: None)  # as a page does
     yield made
     made.close()
-    assert not made._thread.is_alive()
+    assert not made._loop.thread.is_alive()
 
 
 def newest(desk: Desk, count: int):
@@ -97,7 +100,7 @@ def test_listeners_get_newer_snapshots_until_they_leave(desk, caplog) -> None:
 
 
 def test_a_file_without_a_capture_has_no_photographs(desk) -> None:
-    assert desk.photo(serving_camera()) is None and desk.camera_named("a.png") is None
+    assert desk.photo(serving_camera()) is None
     assert not desk.is_training
 
 
@@ -109,12 +112,12 @@ def test_photographs_are_those_of_the_capture(tiny_scene) -> None:
     with StandingHost(serving.ball(5)) as host:
         desk = Desk(host.link, scene=scene, rasterizer=None)
         try:
-            camera = desk.camera_named("view_03.png")
+            camera = scene_camera(desk, "view_03.png")
             photo = desk.photo(camera)
             assert photo.shape == (camera.height, camera.width, 3) and photo.dtype == np.uint8
             (tiny_scene / "images" / "view_04.png").unlink()
             with pytest.raises(SceneError):
-                desk.photo(desk.camera_named("view_04.png"))
+                desk.photo(scene_camera(desk, "view_04.png"))
         finally:
             desk.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("splat-images")]
@@ -125,15 +128,15 @@ def test_a_ticker_goes_on_after_a_failure_and_ends() -> None:
     ticker = Ticker(failures.append)
     stop = ticker.every(0.01, lambda: beats.append(1))
     ticker.every(0.01, lambda: 1 / 0)
-    ticker.start()
+    ticker.loop.start()
     serving.wait_for(lambda: len(beats) > 3 and len(failures) > 3)
     stop()
     time.sleep(0.03)
     count = len(beats)
     serving.wait_for(lambda: len(failures) > 8)
-    ticker.close()
-    ticker.join(1.0)
-    assert len(beats) == count and not ticker._thread.is_alive()
+    ticker.loop.close()
+    join_all([ticker.loop.thread], 5.0)
+    assert len(beats) == count and not ticker.loop.thread.is_alive()
 
 
 def serving_camera():

@@ -6,26 +6,28 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
 import viser
 
-from splat.geometry.camera import Camera
 from splat.live.link import Link
 from splat.model.splat_model import SplatModel
-from splat.render.types import Rasterizer
 from splat.scene.types import Scene
 from splat.viewer import panels
 from splat.viewer.serving.arrival import chosen_space, start_pose
 from splat.viewer.serving.desk import Desk
-from splat.viewer.serving.pace import DEFAULT_SHARE
+from splat.viewer.serving.loop import join_all
 from splat.viewer.serving.page import Page, error_text
 from splat.viewer.serving.security import DEFAULT_HOST, DEFAULT_PORT
-from splat.viewer.serving.server import SecureServer, bound_uploads, open_server, tell_failures
+from splat.viewer.serving.server import (
+    SecureServer,
+    bound_uploads,
+    forgive_late_words,
+    is_connected,
+    open_server,
+    tell_failures,
+)
 
 CLOSE_SECS = 2.0
 """Pages get this long to end, all together; a picture that is being drawn takes less."""
@@ -42,33 +44,24 @@ class Viewer:
         self,
         link: Link,
         *,
-        scene: Scene | None = None,
-        rasterizer: Rasterizer,
-        device: torch.device | str = "cpu",
-        session: Any = None,
-        run_dir: Path | None = None,
         host: str = DEFAULT_HOST,
         port: int = DEFAULT_PORT,
         token: str | None,
-        header: Mapping[str, Any] | None = None,
-        photos: Callable[[Camera], np.ndarray | None] | None = None,
+        scene: Scene | None = None,
         model: SplatModel | None = None,
-        share: float = DEFAULT_SHARE,
-        standing: bool = False,
+        header: Mapping[str, Any] | None = None,
+        **shared: Any,
     ) -> None:
         """``model`` tells where things are when there is no scene; it is read here and not kept. ``token`` None lets
-        everybody in."""
+        everybody in. ``shared``: what else a ``Desk`` takes."""
         self._host, self._port, self._token = host, port, token
         space = chosen_space(scene, model, header)
         self._start_pose = start_pose(scene, model, space, header)
-        self.desk = Desk(
-            link, scene=scene, rasterizer=rasterizer, device=device, session=session, run_dir=run_dir, header=header,
-            space=space, share=share, photos=photos, standing=standing,
-        )  # fmt: skip
+        self.desk = Desk(link, scene=scene, header=header, space=space, **shared)
         self.pages: dict[int, Page] = {}
         self.server: SecureServer | None = None
-        self._leaving: list[Page] = []
-        """Whose threads may still be at their last work."""
+        self._leaving: list[threading.Thread] = []
+        """Of pages that are gone: they may still be at their last work."""
         self._lock = threading.Lock()
         self._closed = False
 
@@ -94,10 +87,8 @@ class Viewer:
             pages, self.pages = list(self.pages.values()), {}
         self._say_goodbye(pages)
         for page in pages:
-            page.close()
-        until = time.monotonic() + CLOSE_SECS
-        for page in [*pages, *self._leaving]:
-            page.join(max(until - time.monotonic(), 0.0))
+            self._end(page)
+        join_all(self._leaving, CLOSE_SECS)
         if self.server is not None:
             self.server.close()
         self.desk.close()
@@ -115,34 +106,42 @@ class Viewer:
             time.sleep(GOODBYE_SECS)
 
     def _came(self, client: viser.ClientHandle) -> None:
+        """On one of viser's threads, while the page may leave again and the viewer may end."""
+        if self._closed:
+            return
+        bound_uploads(client)
+        forgive_late_words(client)
+        page = Page(client, self.desk)
+        with self._lock:
+            self.pages[client.client_id] = page
         try:
-            bound_uploads(client)
-            page = Page(client, self.desk)
-            with self._lock:
-                if self._closed:
-                    return
-                self.pages[client.client_id] = page
             build(page)
             page.start()
-            if client.client_id not in client._viser_server.get_clients():  # left while its page was built
-                self._left(client)
-        except Exception:
-            _log.exception("a page could not be made")
+        except Exception as error:
+            page.failed(error, "making the page")
+        if self._closed or not is_connected(client):  # then nobody else ends it
+            self._left(client)
 
     def _failed(self, client: Any, error: Exception) -> None:
+        """Of a callback; ``client`` None where nobody knows whose it was."""
         page = self.pages.get(getattr(client, "client_id", None))
         if page is not None:
             page.failed(error)
-        else:
+        elif client is None or is_connected(client):
             _log.error("the viewer failed", exc_info=error)
+        else:
+            _log.info("a page that is gone failed", exc_info=error)
 
     def _left(self, client: viser.ClientHandle) -> None:
         with self._lock:
             page = self.pages.pop(client.client_id, None)
         if page is not None:
-            page.close()
-            with self._lock:
-                self._leaving = [*(other for other in self._leaving if other.is_running), page]
+            self._end(page)
+
+    def _end(self, page: Page) -> None:
+        page.close()
+        with self._lock:
+            self._leaving = [*(thread for thread in self._leaving if thread.is_alive()), *page.threads]
 
 
 def build(page: Page) -> None:

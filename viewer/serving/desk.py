@@ -22,10 +22,11 @@ from splat.render.types import Rasterizer
 from splat.scene.images import ImageStore
 from splat.scene.types import Scene
 from splat.viewer.picture.space import Space
+from splat.viewer.serving.loop import Loop, join_all
 from splat.viewer.serving.pace import DEFAULT_SHARE, Share
 
 PHOTO_CACHE_BYTES = 512 << 20
-_BEAT_SECS = 0.5
+CLOSE_SECS = 1.0
 _log = logging.getLogger("splat.viewer")
 
 
@@ -57,6 +58,8 @@ class Desk:
         self.placement: Any = None
         """Up direction and scale that were set by hand (``viewer.output.placement``), for exports."""
         self._photos = photos or self._photo_of_scene
+        self._photo_lock = threading.Lock()
+        """Its own: the replies of commands come on the training's thread and take the other one."""
         self._store: ImageStore | None = None
         self._places = {} if scene is None else {id(camera): index for index, camera in enumerate(scene.cameras)}
         self._lock = threading.Lock()
@@ -66,22 +69,20 @@ class Desk:
         self._hurried = False
         self.snapshot_is_answer = False
         """Whether the newest snapshot came after a command: somebody waits to see what it did."""
-        self._asked = threading.Event()
-        self._closed = False
-        self._thread = threading.Thread(target=self._watch, name="splat-viewer-desk", daemon=True)
-        self._thread.start()
+        self._loop = Loop("splat-viewer-desk", self._hand_out, self._failed)
+        self._loop.start()
 
     # snapshots -------------------------------------------------------------------------------------------
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The newest that is known; nobody changes it."""
+        """The newest that is known; nobody changes it. None before the first, and when nobody listens: a copy of a
+        large model is not kept for pages that are gone."""
         return self._snapshot
 
     def refresh(self) -> None:
         """Ask for a newer snapshot; it comes by ``on_snapshot``."""
         self.link.snapshots.request()
-        self._asked.set()
 
     def on_snapshot(self, callback: Callable[[Snapshot], None]) -> Callable[[], None]:
         """Call ``callback`` with every newer snapshot, on the desk's thread; returns what ends that."""
@@ -94,31 +95,28 @@ class Desk:
     def _forget(self, number: int) -> None:
         with self._lock:
             self._listeners.pop(number, None)
+            if not self._listeners:
+                self._snapshot = None
 
-    def _watch(self) -> None:
-        """Sleeps until somebody asks: without a page nothing is requested, and nothing is done."""
-        while not self._closed:
-            self._asked.wait()
-            if self._closed:
-                return
-            taken = self.link.snapshots.take(_BEAT_SECS)
-            if not self.link.snapshots.wanted:
-                self._asked.clear()
-                if self.link.snapshots.wanted:  # asked for in between
-                    self._asked.set()
-            if taken is None:
-                continue
+    def _hand_out(self) -> None:
+        """Sleeps until a snapshot comes: without a page none is asked for, and nothing is done."""
+        taken = self.link.snapshots.take(None, unless=self._loop.is_closed)
+        if taken is None:
+            return
+        with self._lock:
             self.snapshot_is_answer = self._hurried
-            if not self._asked.is_set():  # made after the last request; an earlier one may not show the change yet
+            if not self.link.snapshots.wanted:  # made after the last request; an earlier one may not show the change
                 self._hurried = False
-            self._snapshot = taken
-            with self._lock:
-                listeners = tuple(self._listeners.values())
-            for listener in listeners:
-                try:
-                    listener(taken)
-                except Exception:
-                    _log.exception("the viewer failed on a new snapshot")
+            listeners = tuple(self._listeners.values())
+            self._snapshot = taken if listeners else None
+        for listener in listeners:
+            try:
+                listener(taken)
+            except Exception as error:
+                self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        _log.error("the viewer failed on a new snapshot", exc_info=error)
 
     # commands --------------------------------------------------------------------------------------------
 
@@ -129,9 +127,10 @@ class Desk:
         return reply
 
     def _carried_out(self, _: Future) -> None:
-        """It may have changed what is to be seen."""
-        self._hurried = True
-        self.refresh()
+        """It may have changed what is to be seen. On the thread of whoever owns the rows."""
+        with self._lock:  # both or none, for ``_hand_out``
+            self._hurried = True
+            self.refresh()
 
     def submit(self, op: Op) -> Future:
         """Do ``op`` to the rows; the reply is the session's status."""
@@ -166,28 +165,22 @@ class Desk:
         read."""
         return self._photos(camera)
 
-    def camera_named(self, name: str) -> Camera | None:
-        """A camera of the scene by name."""
-        cameras = () if self.scene is None else self.scene.cameras
-        return next((camera for camera in cameras if camera.name == name), None)
-
     def _photo_of_scene(self, camera: Camera) -> np.ndarray | None:
         if self.scene is None or camera.image_path is None:
             return None
-        with self._lock:
-            if self._store is None and not self._closed:  # our own cache: that of the training stays as it is
-                self._store = ImageStore(self.scene.cameras, budget_bytes=PHOTO_CACHE_BYTES, workers=1)
         index = self._places.get(id(camera))
-        if index is None or self._store is None:
-            return None
-        return self._store.frame(index).pixels
+        with self._photo_lock:
+            if self._store is None and not self._loop.is_closed():  # our own cache: training's stays as it is
+                self._store = ImageStore(self.scene.cameras, budget_bytes=PHOTO_CACHE_BYTES, workers=1)
+            store = self._store
+        return None if index is None or store is None else store.frame(index).pixels
 
     def close(self) -> None:
         """Pages are gone: stop the thread, free the pictures."""
-        self._closed = True
-        self._asked.set()
-        self._thread.join(timeout=2 * _BEAT_SECS)
-        with self._lock:
+        self._loop.close()
+        self.link.snapshots.wake()
+        join_all([self._loop.thread], CLOSE_SECS)
+        with self._photo_lock:
             store, self._store = self._store, None
         if store is not None:
             store.close()

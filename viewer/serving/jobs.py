@@ -65,9 +65,11 @@ class Jobs:
         done: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """Run ``work``; ``tell(share, text)`` hears of its progress, ``done()`` of its end, whatever that was.
-        UserError while another one runs."""
+        UserError while another one runs; nothing on a page that is gone."""
         job = Job(tell)
         with self._lock:
+            if self._page.is_closed:
+                return
             if self._job is not None:
                 raise UserError(f"{doing}: wait until what is being written here is done, or stop it")
             self._job = job
@@ -84,10 +86,16 @@ class Jobs:
                 if not self._page.is_closed:
                     self._page.guarded(done)()
 
-        threading.Thread(target=run, name="splat-viewer-job", daemon=True).start()
+        thread = threading.Thread(target=run, name="splat-viewer-job", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread left
+            self._job = None
+            raise
+        self._page.adopt(thread)
 
     def stop(self) -> None:
         """Ask the running job to end."""
-        job = self._job
-        if job is not None:
-            job.stop()
+        with self._lock:
+            if self._job is not None:
+                self._job.stop()

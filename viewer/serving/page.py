@@ -23,11 +23,10 @@ from splat.live.snapshot import Snapshot
 from splat.viewer.picture.look import Look
 from splat.viewer.serving.desk import Desk
 from splat.viewer.serving.keys import leave_camera_alone
+from splat.viewer.serving.sight import Sight
 from splat.viewer.serving.ticker import Ticker
 from splat.viewer.serving.worker import DrawnFrame, Worker
 
-MOST_PIXELS = 2_500_000
-"""A larger canvas gets a picture of this many, stretched."""
 SAME_ERROR_SECS = 5.0
 """An error that comes with every picture is told this often."""
 _log = logging.getLogger("splat.viewer")
@@ -55,33 +54,31 @@ class Page:
         self._lock = threading.Lock()
         self._depth_owners: set[str] = set()
         self._closers: list[Callable[[], None]] = []
+        self._threads: list[threading.Thread] = []
         self._told: dict[str, float] = {}
         self._closed = False
-        self._ticker = Ticker(self.failed)
-        self._worker = Worker(self)
         self.tabs = client.gui.add_tab_group()
         leave_camera_alone(client)
+        self._sight = Sight(client, desk.space)
+        self._ticker = Ticker(self.failed)
+        self._worker = Worker(self)
 
         @client.camera.on_update
         async def _(_: viser.CameraHandle) -> None:  # async: called in order, on the server's thread
-            self._worker.event()
+            if self._sight.has_changed():
+                self._worker.event()
 
     def start(self) -> None:
         """Begin to draw; called once the panels stand."""
-        self._worker.start()
-        self._ticker.start()
+        for loop in (self._worker.loop, self._ticker.loop):
+            loop.start()
+            self.adopt(loop.thread)
 
     # what is seen ----------------------------------------------------------------------------------------
 
     def camera(self) -> Camera:
-        """The page's view in the world's frame, at the size of its canvas (capped)."""
-        seen = self.client.camera
-        width, height = max(seen.image_width, 1), max(seen.image_height, 1)
-        shrink = min(1.0, (MOST_PIXELS / (width * height)) ** 0.5)
-        return self.desk.space.camera(
-            wxyz=seen.wxyz, position=seen.position, fov=seen.fov,
-            width=max(round(width * shrink), 1), height=max(round(height * shrink), 1),
-        )  # fmt: skip
+        """The page's view in the world's frame, at the size of its canvas (capped). UserError for what is no view."""
+        return self._sight.camera()
 
     @property
     def last(self) -> DrawnFrame | None:
@@ -143,8 +140,7 @@ class Page:
     def fov_around(self, camera: Camera) -> float:
         """Vertical field of view, radians, in which the whole picture of ``camera`` lies on this page's canvas."""
         focal_x, focal_y = camera.focal_px
-        aspect = self.client.camera.image_width / max(self.client.camera.image_height, 1)
-        return float(2 * np.arctan(max(camera.height / focal_y, camera.width / focal_x / aspect) / 2))
+        return float(2 * np.arctan(max(camera.height / focal_y, camera.width / focal_x / self._sight.aspect) / 2))
 
     def look_at(self, point_world: Any, distance: float | None = None) -> None:
         """Turn around ``point_world`` from here on, with it in the middle; ``distance`` (world units) moves there."""
@@ -168,11 +164,16 @@ class Page:
         )  # fmt: skip
 
     def failed(self, error: BaseException, doing: str = "") -> None:
-        """Show and log an exception; the same one again only after a while."""
+        """Show and log an exception; the same one again only after a while. Of a page that is gone nobody hears: what
+        fails there fails for that, mostly."""
         text = f"{doing}: {error_text(error)}" if doing else error_text(error)
+        if self._closed:
+            _log.info("a page that is gone failed: %s", text, exc_info=error)
+            return
         now = time.monotonic()
         with self._lock:
-            if now - self._told.get(text, -SAME_ERROR_SECS) < SAME_ERROR_SECS:
+            self._told = {told: at for told, at in self._told.items() if now - at < SAME_ERROR_SECS}
+            if text in self._told:
                 return
             self._told[text] = now
         if not isinstance(error, UserError):
@@ -260,23 +261,23 @@ class Page:
             self._closed = True
             closers, self._closers = self._closers, []
         self._worker.close()
-        self._ticker.close()
+        self._ticker.loop.close()
         for closer in reversed(closers):
             try:
                 closer()
             except Exception:
                 _log.exception("a part of the page failed to close")
 
-    def join(self, secs: float = 2.0) -> None:
-        """Wait for the page's threads to end, after ``close``."""
-        until = time.monotonic() + secs
-        self._worker.join(secs)
-        self._ticker.join(max(until - time.monotonic(), 0.0))
+    def adopt(self, thread: threading.Thread) -> None:
+        """A thread that ends after ``close``; the end of the viewer waits for it a while."""
+        with self._lock:
+            self._threads = [*(other for other in self._threads if other.is_alive()), thread]
 
     @property
-    def is_running(self) -> bool:
-        """Whether a thread of it is; for a while also after ``close``."""
-        return self._worker.is_alive or self._ticker.is_alive
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """Those that run; for a while also after ``close``."""
+        with self._lock:
+            return tuple(thread for thread in self._threads if thread.is_alive())
 
 
 def error_text(error: BaseException) -> str:

@@ -47,6 +47,9 @@ MOST_UPLOADS = 2
 """At once, of one page."""
 _SEAM = threading.Lock()
 _log = logging.getLogger("splat.viewer")
+_quiet = logging.getLogger("splat.viewer.websockets")
+_quiet.propagate = False  # a port scanner's garbage is no news
+_quiet.addHandler(logging.NullHandler())
 
 
 class ViewerError(UserError):
@@ -136,6 +139,17 @@ def bound_uploads(client: viser.ClientHandle) -> None:
     client.gui._current_file_upload_states = _Uploads()
 
 
+def forgive_late_words(client: viser.ClientHandle) -> None:
+    """A page may leave between the drawing of a picture and its sending: no warning in the terminal of a training."""
+    client._websock_connection.get_message_buffer()._warned_push_after_done = True
+
+
+def is_connected(client: Any) -> bool:
+    """Whether the page of ``client`` (or of an event of its) is still there."""
+    server = getattr(client, "_viser_server", None)
+    return server is not None and client.client_id in server.get_clients()
+
+
 def tell_failures(server: viser.ViserServer, told: Callable[[Any, Exception], None]) -> None:
     """Of plain callbacks of pages: ``told(client or None, error)`` instead of a traceback on stderr. Pages that come
     from here on."""
@@ -178,15 +192,12 @@ def _listening(host: str, port: int) -> socket.socket:
 def _gated(gate: Gate, sock: socket.socket) -> Iterator[list[int]]:
     """Within, a viser server listens on ``sock`` behind ``gate``. Yields the ports that were opened so."""
     home, calls = _infra.websockets.asyncio.server, []
-    quiet = logging.getLogger("splat.viewer.websockets")
-    quiet.propagate = False  # a port scanner's garbage is no news
-    quiet.addHandler(logging.NullHandler())
     with _SEAM:
         before = home.serve
 
         def serve(handler: Any, host: str, port: int, *, process_request: Any, **options: Any) -> Any:
             calls.append(port)
-            options |= {"max_size": MOST_MESSAGE_BYTES, "logger": quiet, "open_timeout": OPEN_SECS,
+            options |= {"max_size": MOST_MESSAGE_BYTES, "logger": _quiet, "open_timeout": OPEN_SECS,
                         "close_timeout": CLOSE_SECS}  # fmt: skip
             return before(handler, sock=sock, process_request=_guarded(gate, process_request), **options)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +14,10 @@ from splat.live.link import Link
 from splat.live.snapshot import Snapshot
 from splat.model.labels import Labels
 from splat.model.splat_model import SplatModel
+from splat.viewer.serving.loop import Loop, join_all
 
-BEAT_SECS = 0.02
-"""How often requests for snapshots are looked at."""
+CLOSE_SECS = 2.0
+_log = logging.getLogger("splat.viewer")
 NOTHING_TRAINS = "nothing trains here: an opened file can be looked at, edited and exported"
 
 
@@ -32,18 +33,19 @@ class StandingHost:
         self.link = link or Link()
         self.bench = Bench(model, labels, step)
         self._version = time.monotonic_ns()  # above any that a training before us has used
-        self._closed = False
         self._tell(step=step, **({} if why is None else {"ended": why}))
-        self._thread = threading.Thread(target=self._run, name="splat-standing", daemon=True)
+        self._loop = Loop("splat-standing", self._turn, self._failed)
 
     def start(self) -> StandingHost:
-        self._thread.start()
+        self.link.snapshots.on_request = self.link.commands.ring
+        self._loop.start()
         return self
 
     def close(self) -> None:
-        self._closed = True
-        if self._thread.is_alive():
-            self._thread.join(2.0)
+        self._loop.close()
+        self.link.snapshots.on_request = None
+        self.link.commands.ring()
+        join_all([self._loop.thread], CLOSE_SECS)
 
     def __enter__(self) -> StandingHost:
         return self.start()
@@ -51,13 +53,16 @@ class StandingHost:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self) -> None:
-        while not self._closed:
-            self.link.commands.wait(BEAT_SECS)
-            while (command := self.link.commands.pop()) is not None:
-                self._answer(command)
-            if self.link.snapshots.wanted:
-                self.link.snapshots.put(self.snapshot())
+    def _turn(self) -> None:
+        if not self.link.snapshots.wanted:  # asked for before we listened
+            self.link.commands.wait(None)
+        while (command := self.link.commands.pop()) is not None:
+            self._answer(command)
+        if self.link.snapshots.wanted:
+            self.link.snapshots.put(self.snapshot())
+
+    def _failed(self, error: Exception) -> None:
+        _log.error("the opened model failed", exc_info=error)
 
     def snapshot(self) -> Snapshot:
         """The rows as they are. Without a copy: an edit makes new tables and leaves the old ones as they were."""

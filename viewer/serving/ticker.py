@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from splat.viewer.serving.loop import Loop
 
 
 @dataclass(eq=False)
@@ -13,64 +14,43 @@ class _Task:
     every_secs: float
     run: Callable[[], None]
     due: float
-    ended: bool = False
 
 
 class Ticker:
-    """A thread that sleeps between its tasks; ``failed`` is told of their exceptions."""
+    """Sleeps between its tasks; ``failed`` is told of their exceptions."""
 
     def __init__(self, failed: Callable[[BaseException], None]) -> None:
-        self._failed = failed
-        self._changed = threading.Condition()
+        self.loop = Loop("splat-viewer-ticker", self._turn, failed)
         self._tasks: list[_Task] = []
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="splat-viewer-ticker", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def every(self, secs: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """First after ``secs``; returns what ends it."""
+        """First after ``secs``; returns what ends it (a call that has begun is not stopped by that)."""
         task = _Task(secs, callback, time.monotonic() + secs)
-        with self._changed:
-            self._tasks.append(task)
-            self._changed.notify_all()
+        self.loop.tell(lambda: self._tasks.append(task))
 
         def end() -> None:
-            with self._changed:
-                task.ended = True
-                self._tasks = [other for other in self._tasks if other is not task]
+            with self.loop.changed:
+                if task in self._tasks:
+                    self._tasks.remove(task)
 
         return end
 
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def join(self, secs: float) -> None:
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(secs)
-
-    def _run(self) -> None:
-        while (task := self._next()) is not None:
+    def _turn(self) -> None:
+        task = self._due()
+        if task is not None:
             try:
                 task.run()
-            except Exception as error:
-                self._failed(error)
-            task.due = time.monotonic() + task.every_secs
+            finally:
+                task.due = time.monotonic() + task.every_secs
 
-    def _next(self) -> _Task | None:
-        """Waits until a task is due; None when it is over."""
-        with self._changed:
-            while not self._closed:
-                task = min(self._tasks, key=lambda task: task.due, default=None)
-                wait = None if task is None else task.due - time.monotonic()
-                if wait is not None and wait <= 0:
-                    return task
-                self._changed.wait(wait)
-            return None
+    def _due(self) -> _Task | None:
+        """The task whose time has come, or None after a wait for it."""
+        with self.loop.changed:
+            if self.loop.is_closed():
+                return None
+            task = min(self._tasks, key=lambda task: task.due, default=None)
+            wait = None if task is None else task.due - time.monotonic()
+            if wait is None or wait > 0:
+                self.loop.changed.wait(wait)
+                return None
+            return task

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +13,7 @@ from splat.geometry.camera import Camera
 from splat.live.snapshot import Snapshot
 from splat.viewer.picture.draw import Drawn, draw
 from splat.viewer.picture.look import Look
+from splat.viewer.serving.loop import Loop
 from splat.viewer.serving.pace import Pace, Plan
 
 if TYPE_CHECKING:
@@ -61,9 +60,9 @@ class Worker:
 
     def __init__(self, page: Page) -> None:
         self._page, self._desk = page, page.desk
-        self._changed = threading.Condition()
+        self.loop = Loop("splat-viewer-draw", self._turn, lambda error: page.failed(error, "drawing"))
         self._pace = Pace(self._desk.share)
-        self._closed = self._held = False
+        self._held = False
         self._asked_at = -float("inf")
         self._was_training = False
         self._count = 0
@@ -71,70 +70,49 @@ class Worker:
         self.last: DrawnFrame | None = None
         self._shown_version: int | None = None
         self._unsubscribe = self._desk.on_snapshot(self._arrived)
-        self._thread = threading.Thread(target=self._run, name="splat-viewer-draw", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def event(self) -> None:
         """The view moved, or how it is drawn has changed."""
-        self._tell(self._pace.event)
+        self.loop.tell(self._pace.event)
 
     def hold(self, on: bool) -> None:
         """Rest until told to go on; going on begins with a picture."""
         self._held = on
-        self._tell(self._pace.event)
+        self.event()
 
     def close(self) -> None:
         self._unsubscribe()
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    @property
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def join(self, secs: float) -> None:
-        if self._thread.is_alive():
-            self._thread.join(secs)
+        self.loop.close()
 
     def _arrived(self, snapshot: Snapshot) -> None:
         """A newer model, or the same again for another page."""
         if snapshot.version != self._shown_version:
-            self._tell(self._pace.event if self._desk.snapshot_is_answer else self._pace.arrived)
-
-    def _tell(self, what: Callable[[], None]) -> None:
-        with self._changed:
-            what()
-            self._changed.notify_all()
+            self.loop.tell(self._pace.event if self._desk.snapshot_is_answer else self._pace.arrived)
 
     # the thread ------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        torch.set_num_threads(1)  # as the training has it: torch's own threads would take the cores from it
-        while not self._closed:
-            try:
-                plan = self._next()
-                if plan is not None:
-                    self._show(plan)
-            except Exception as error:
-                if self._closed:
-                    return
-                self._page.failed(error, "drawing")
+    def _turn(self) -> None:
+        if self._count == 0:
+            torch.set_num_threads(1)  # as the training has it: torch's own threads would take the cores from it
+        plan = self._next()
+        if plan is not None:
+            self._show(plan)  # holds a snapshot only while it draws: there may be many pages, and the model large
+            self._acknowledged()
 
     def _next(self) -> Plan | None:
         """What is due; None after a while of waiting."""
         training = self._desk.is_training
         if not self._held:
             self._ask(training)
-        with self._changed:
-            if self._closed or self._held or self._desk.snapshot is None:
-                self._changed.wait(IDLE_BEAT_SECS)
+        with self.loop.changed:
+            if self.loop.is_closed():
+                return None
+            if self._held or self._desk.snapshot is None:
+                self.loop.changed.wait(IDLE_BEAT_SECS)
                 return None
             plan, wait = self._pace.due(training=training)
             if plan is None:
-                self._changed.wait(min(IDLE_BEAT_SECS if wait is None else wait, IDLE_BEAT_SECS, self._ask_in()))
+                self.loop.changed.wait(min(IDLE_BEAT_SECS if wait is None else wait, IDLE_BEAT_SECS, self._ask_in()))
                 return None
             self._pace.begin(plan)
             self._plan = plan
@@ -155,7 +133,8 @@ class Worker:
 
     def _show(self, plan: Plan) -> None:
         page, snapshot, start = self._page, self._desk.snapshot, time.perf_counter()
-        assert snapshot is not None  # ``_next`` gives no plan before there is one
+        if snapshot is None:  # this page was the last, and has gone since
+            return
         look, full, self._shown_version = page.look, page.camera(), snapshot.version
         camera = full.resized(max(round(full.width * plan.scale), 1), max(round(full.height * plan.scale), 1))
         drawn = draw(
@@ -166,7 +145,7 @@ class Worker:
             drawn.rgb, format="jpeg", jpeg_quality=plan.quality, depth=self._page_depth(drawn, plan)
         )
         secs = time.perf_counter() - start
-        with self._changed:
+        with self.loop.changed:
             copied = copy_secs(snapshot) if plan.why == "refresh" else 0.0
             self._pace.drew(plan, secs, training=self._desk.is_training, copied_secs=copied)
         self._count += 1
@@ -174,7 +153,6 @@ class Worker:
             camera, look, snapshot.version, snapshot.step, camera.width, camera.height, plan.scale, plan.why, drawn,
             secs, self._count,
         )  # fmt: skip
-        self._acknowledged()
 
     def _page_depth(self, drawn: Drawn, plan: Plan) -> np.ndarray | None:  # [h,w] float32
         if drawn.depth is None:

@@ -1,0 +1,66 @@
+"""The view of a page, as its browser tells it: any number may stand there, and it comes while others read it."""
+
+from __future__ import annotations
+
+import numpy as np
+import viser
+
+from splat.errors import UserError
+from splat.geometry.camera import Camera
+from splat.viewer.picture.space import Space
+
+MOST_PIXELS = 2_500_000
+"""A larger canvas gets a picture of this many, stretched."""
+MOST_SIDE_PX = 8192
+"""Nor is a side longer, however narrow the canvas is."""
+FARTHEST = 1e12
+"""Page units from the origin: in float32 the square of a distance is still finite."""
+FOV_LIMITS = (1e-3, 3.14)  # vertical, radians
+
+
+class Sight:
+    """The camera of one client. Read from any thread."""
+
+    def __init__(self, client: viser.ClientHandle, space: Space) -> None:
+        self._client, self._space = client, space
+        self._last: tuple | None = None
+
+    def camera(self) -> Camera:
+        """In the world's frame, at the size of the canvas (within the limits). UserError for what is no view."""
+        seen = self._client.camera._state  # taken once: every message of the page makes a new one
+        position, wxyz = _numbers(seen.position, 3), _numbers(seen.wxyz, 4)
+        fits = position is not None and wxyz is not None and np.isfinite(seen.fov)
+        if not fits or np.abs(position).max() > FARTHEST or not np.abs(wxyz).max() > 1e-6:
+            raise UserError(f"the page's camera is no view: position {seen.position}, wxyz {seen.wxyz}, fov {seen.fov}")
+        width, height = canvas_size(seen.image_width, seen.image_height)
+        fov = float(np.clip(seen.fov, *FOV_LIMITS))
+        return self._space.camera(wxyz=wxyz, position=position, fov=fov, width=width, height=height)
+
+    @property
+    def aspect(self) -> float:
+        """Width of the canvas by its height."""
+        width, height = canvas_size(self._client.camera.image_width, self._client.camera.image_height)
+        return width / height
+
+    def has_changed(self) -> bool:
+        """Whether the view is another than at the last call. The browser tells a movement twice: at once, still with
+        the place it comes from, and a moment later."""
+        seen = self._client.camera._state
+        now = (np.asarray(seen.position).tobytes(), np.asarray(seen.wxyz).tobytes(), seen.fov, seen.image_width,
+               seen.image_height)  # fmt: skip
+        before, self._last = self._last, now
+        return now != before
+
+
+def canvas_size(width: int, height: int) -> tuple[int, int]:
+    """At least one pixel, and no more than the limits, in the same proportion as far as that goes."""
+    width, height = (min(max(side, 1), 1 << 20) for side in (width, height))
+    shrink = min(1.0, (MOST_PIXELS / (width * height)) ** 0.5, MOST_SIDE_PX / max(width, height))
+    return max(round(width * shrink), 1), max(round(height * shrink), 1)
+
+
+def _numbers(values: np.ndarray, count: int) -> np.ndarray | None:  # [count] float64
+    if np.shape(values) != (count,):
+        return None
+    numbers = np.asarray(values, np.float64)
+    return numbers if np.isfinite(numbers).all() else None
