@@ -28,9 +28,10 @@ from splat.config.build import build_config, nested
 from splat.config.presets import read_preset
 from splat.config.schema import TrainConfig
 from splat.edit.ops import Delete, Drag, Handle, Op, Select
-from splat.edit.protection import Protection, Shield, changed_rows, packed_mask, weight_seen
+from splat.edit.protection import Protection, Shield, changed_rows, packed_mask
 from splat.edit.session import EditSession, edit_command
 from splat.edit.shapes import Box
+from splat.edit.sight import Sight
 from splat.evaluate.views import render_color, to_8bit
 from splat.io.png import write_png
 from splat.live.commands import CommandQueue
@@ -191,10 +192,11 @@ def held_out_masks(parts: Parts, ops: Sequence[Op]) -> Protection:
         old, new = changed_rows(edit)
         inputs = bench.model.render_inputs()
         bench.apply(edit)
-        drawings = [each for each in ((inputs, old), (bench.model.render_inputs(), new)) if bool(each[1].any())]
+        drawings = [Sight(own, parts.rasterizer, bench.model.filter2d).marked(rows) for own, rows in
+                    ((inputs, old), (bench.model.render_inputs(), new)) if bool(rows.any())]  # fmt: skip
         found = {}
         for view, camera in enumerate(parts.scene.test_cameras if drawings else ()):
-            seen = [weight_seen(*each, camera, parts.rasterizer, bench.model.filter2d) for each in drawings]
+            seen = [each.share(camera) for each in drawings]
             mask = torch.stack(seen).amax(0) > CHANGED_SHARE if seen else None
             if mask is not None and bool(mask.any()):
                 found[view] = packed_mask(mask)

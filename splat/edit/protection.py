@@ -3,30 +3,19 @@ nothing may grow back. By number of the edit, so that undoing one ends its share
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, max_pool2d
+from torch.nn.functional import interpolate
 
 from splat.geometry.camera import Camera
-from splat.geometry.sh import C0
-from splat.model.render_inputs import RenderInputs
 from splat.model.row_edit import RowEdit
-from splat.render.types import CameraBatch, Rasterizer, RenderOptions
 
 LONGEST_SIDE_PX = 256
 """Of a mask. A look at it costs a few milliseconds a view on two cores, and the margin is wider than its pixels."""
-LEAST_WEIGHT = 0.1
-"""Share of a pixel's colour from which an edited splat counts: below, the photograph says more of what is around it."""
-MARGIN_PX = 1
-"""Pixels of the mask around what was changed: soft borders of splats.
-
-Measured by ``scripts/edit_honesty.py`` (320 px, 900 + 400 steps) as PSNR of what edits left alone, which a run without
-edits brought from 27.12 to 27.66 dB: 27.55 with 0.05 and 2 px, 27.56 with 0.1 and 2, 27.59 with 0.1 and 1. In all of
-them the object stayed, what was deleted stayed away, and the pictures look alike."""
 REGION_CELLS = 64
 """Voxels along the longest side of a deleted region, at most."""
 NEIGHBOURS = 1
@@ -53,46 +42,6 @@ def changed_rows(edit: RowEdit) -> tuple[Tensor, Tensor]:
     stays = ~before
     before[stays] = after[first[stays]]
     return before, after
-
-
-@torch.no_grad()
-def weight_seen(inputs: RenderInputs, rows: Tensor, camera: Camera, rasterizer: Rasterizer, filter2d: str) -> Tensor:
-    """Share [h,w] of each pixel's colour that ``rows [N] bool`` have, at the size of the view's mask."""
-    small = camera.resized(*mask_size(camera))
-    # As a colour, which every rasterizer blends: one where the row counts, else zero.
-    white = rows.to(inputs.sh0.dtype)[:, None].expand(-1, 3)
-    painted = replace(inputs, sh0=((white - 0.5) / C0).contiguous(), sh_rest=torch.zeros_like(inputs.sh_rest))
-    batch = CameraBatch.of(small, device=inputs.means.device)
-    options = RenderOptions(sh_degree=0, filter2d=filter2d)
-    return rasterizer.render(painted, batch, options).color[0, ..., 0]
-
-
-@torch.no_grad()
-def weights_in(
-    inputs: RenderInputs, kept: Tensor | None, camera: Camera, rasterizer: Rasterizer, filter2d: str
-) -> tuple[Tensor, Tensor]:
-    """Of every splat the sum [N] of its blend weights over a view at the size of its mask, and over the pixels where
-    ``kept [h,w] bool`` is false (None = nowhere). Zero where the rasterizer does not measure that."""
-    small = camera.resized(*mask_size(camera))
-    device = inputs.means.device
-    weights, stats = None, frozenset({"blend_sum"})
-    if kept is not None:
-        weights, stats = (~kept).to(device, inputs.means.dtype)[None, None].contiguous(), stats | {"weighted_blend"}
-    options = RenderOptions(sh_degree=0, filter2d=filter2d, stats=stats, pixel_weights=weights)
-    if rasterizer.supports(inputs, options, device) is not None:
-        return torch.zeros_like(inputs.means[:, 0]), torch.zeros_like(inputs.means[:, 0])
-    found = rasterizer.render(inputs, CameraBatch.of(small, device=device), options).stats
-    return found.blend_sum[0], torch.zeros_like(found.blend_sum[0]) if kept is None else found.weighted_blend[0, 0]
-
-
-def contradicted(weights: Iterable[Tensor]) -> Tensor | None:
-    """Pixels [h,w] bool where any of ``weights [h,w]`` counts, with a margin; None where there are none."""
-    most = torch.stack(list(weights)).amax(0)
-    if not bool((most >= LEAST_WEIGHT).any()):
-        return None
-    side = 2 * MARGIN_PX + 1
-    seen = (most >= LEAST_WEIGHT).float()[None, None]
-    return max_pool2d(seen, side, stride=1, padding=MARGIN_PX)[0, 0] > 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,13 +15,12 @@ from splat.edit.protection import (
     Shield,
     Tombstones,
     changed_rows,
-    contradicted,
     mask_size,
     packed_mask,
-    weight_seen,
-    weights_in,
 )
+from splat.edit.sight import Sight, Watched, contradicted, part_of
 from splat.geometry.camera import Camera
+from splat.model.labels import HELD
 from splat.model.render_inputs import RenderInputs
 from splat.model.row_edit import RowEdit
 from splat.render.types import Rasterizer
@@ -33,6 +32,12 @@ from splat.train.state import TrainState
 CACHE_BYTES = 256 * 2**20
 LEAST_HEARD = 0.1
 """Of what a splat shows in all training views: with less in pixels that count, no photograph speaks for it."""
+HEARD_IN = 32
+"""Training views, evenly spread, that tell which rows rest; at most."""
+AROUND_PX = 8
+"""Of the pictures looked at: where splats about contradicted pixels are heard, if they are."""
+COLOURS = frozenset({"sh0", "sh_rest"})
+"""Fields that say nothing of where a splat is seen."""
 BEAT_SECS = 0.05
 """Between two events while views are looked at."""
 
@@ -113,14 +118,15 @@ class EditShield:
         self._waiting: list[Before] = []
         self._changed = False
         """Since it was last seen which rows rest."""
+        self._told = 0.0
 
     def before(self, number: int, edit: RowEdit) -> Before:
         """What to remember of the rows before ``edit`` is applied."""
         old, new = changed_rows(edit)
-        with torch.no_grad():
-            inputs = self._drawn()
+        if edit.is_identity and edit.values.keys() <= COLOURS:
+            new = torch.zeros_like(new)  # they cover what they covered
         means = self._state.model.rows["means"].detach()
-        return Before(number, inputs, old, new, means[_emptied(edit, old)])
+        return Before(number, self._inputs(), old, new, means[_emptied(edit, old)])
 
     def applied(self, before: Before | None) -> None:
         """It was; ``looks`` follows before the next step. None needs no protection."""
@@ -134,7 +140,7 @@ class EditShield:
 
     def looks(self) -> Iterator[Event]:
         """Look at all training views for what the edits just applied changed in them, and protect that."""
-        state = self._state
+        state, self._told = self._state, time.monotonic()
         try:
             while self._waiting:
                 yield from self._look(self._waiting.pop(0))
@@ -147,19 +153,15 @@ class EditShield:
             yield Warned(state, "out of memory: the photographs may pull the last edit back")
 
     def _look(self, before: Before) -> Iterator[Event]:
-        state, told, masks = self._state, time.monotonic(), {}
+        state, masks = self._state, {}
         self._changed = True
-        with torch.no_grad():
-            after = self._drawn()
-        drawings = [(inputs, rows) for inputs, rows in ((before.inputs, before.old), (after, before.new))
-                    if bool(rows.any())]  # fmt: skip
-        for view, camera in enumerate(self._cameras if drawings else ()):
-            mask = contradicted(weight_seen(*each, camera, self._rasterizer, state.model.filter2d) for each in drawings)
+        watched = [Watched.of(self._sight(inputs), rows) for inputs, rows in
+                   ((before.inputs, before.old), (self._inputs(), before.new)) if bool(rows.any())]  # fmt: skip
+        for view, camera in enumerate(self._cameras if watched else ()):
+            mask = contradicted(each.counts(camera) for each in watched)
             if mask is not None:
                 masks[view] = packed_mask(mask)
-            if time.monotonic() - told > BEAT_SECS:
-                yield Shielding(state)
-                told = time.monotonic()
+            yield from self._beat()
         left = state.model.rows["means"].detach()
         stones = Tombstones.of(before.gone, left, state.labels.next_id)
         state.protection = state.protection.with_shield(before.number, Shield(masks, stones))
@@ -167,23 +169,62 @@ class EditShield:
 
     def _find_resting(self) -> Iterator[Event]:
         """Which rows show in training views, but hardly where those count."""
-        state, told = self._state, time.monotonic()
+        state = self._state
         self._changed, state.resting = False, None
-        shown = unheard = torch.zeros(state.model.count, device=state.model.device)
         if state.protection:
-            with torch.no_grad():
-                inputs = self._drawn()
-            for view, camera in enumerate(self._cameras):
-                kept = state.protection.kept(view, camera, *mask_size(camera))
-                seen, inside = weights_in(inputs, kept, camera, self._rasterizer, state.model.filter2d)
-                shown, unheard = shown + seen, unheard + inside
-                if time.monotonic() - told > BEAT_SECS:
-                    yield Shielding(state)
-                    told = time.monotonic()
-            resting = (shown > 0) & (shown - unheard < LEAST_HEARD * shown)
+            resting = yield from self._unheard(self._sight(self._inputs()))
             state.resting = resting if bool(resting.any()) else None
         state.compress.held = state.held  # files that are written before the next step ask for it, too
         state.version += 1
+
+    def _unheard(self, sight: Sight) -> Generator[Event, None, Tensor]:  # [N] bool
+        """First around the contradicted pixels: what shows enough beside them there need not be looked for elsewhere,
+        and that is nearly everything. Then what could be heard elsewhere, were nothing before it; that is few."""
+        state, beside = self._state, {}
+        shown = unheard = torch.zeros(sight.inputs.count, device=sight.inputs.means.device)
+        for view in range(0, len(self._cameras), -(-len(self._cameras) // HEARD_IN)):
+            camera = self._cameras[view]
+            kept = state.protection.kept(view, camera, *mask_size(camera))
+            beside[camera] = torch.ones(mask_size(camera)[::-1])
+            part = None if kept is None else part_of(~kept)
+            if part is None:
+                continue
+            part = part.wider(AROUND_PX, kept.shape)
+            beside[camera][part.pixels] = 0
+            against = (~kept)[part.pixels]
+            weights = sight.weights(camera, part, torch.stack([torch.ones_like(against), against]))
+            if weights is None:
+                return torch.zeros_like(shown, dtype=torch.bool)
+            shown, unheard = shown + weights[0], unheard + weights[1]
+            yield from self._beat()
+        rows = _hardly_heard(shown, unheard) & ~state.labels.having(HELD)
+        most, alone = shown.clone(), sight.only(rows)
+        for camera, pixels in beside.items() if bool(rows.any()) else ():
+            most[rows] += alone.weights(camera, None, pixels[None])[0]
+            yield from self._beat()
+        unsure = rows & ~_hardly_heard(most, unheard)
+        for camera, pixels in beside.items():
+            if not bool(unsure.any()):
+                break
+            part = part_of((sight.only(unsure).alpha(camera).cpu() > 0) & (pixels > 0))
+            if part is not None:
+                shown = shown + sight.weights(camera, part, pixels[part.pixels][None])[0]
+                unsure = unsure & _hardly_heard(shown, unheard)
+            yield from self._beat()
+        return rows & _hardly_heard(shown, unheard)
+
+    def _inputs(self) -> RenderInputs:
+        with torch.no_grad():
+            return self._drawn()
+
+    def _sight(self, inputs: RenderInputs) -> Sight:
+        return Sight(inputs, self._rasterizer, self._state.model.filter2d)
+
+    def _beat(self) -> Iterator[Event]:
+        """Whoever waits for pictures is served now and then."""
+        if time.monotonic() - self._told > BEAT_SECS:
+            yield Shielding(self._state)
+            self._told = time.monotonic()
 
     def burial(self) -> RowEdit | None:
         """The edit that removes what came to lie where an edit allows nothing; None when there is none."""
@@ -194,6 +235,10 @@ class EditShield:
         if buried is not None and state.held is not None:
             buried = buried & ~state.held
         return None if buried is None or not bool(buried.any()) else RowEdit.keep(~buried, reason="tombstone")
+
+
+def _hardly_heard(shown: Tensor, unheard: Tensor) -> Tensor:  # [N] twice -> [N] bool
+    return (shown > 0) & (shown - unheard < LEAST_HEARD * shown)
 
 
 def _emptied(edit: RowEdit, old: Tensor) -> Tensor:  # [N] bool

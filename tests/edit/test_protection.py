@@ -5,25 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
-from helpers_train import Restless, cameras, fresh_state
+from helpers_train import cameras
 
 from splat.edit.protection import (
-    MARGIN_PX,
     Protection,
     Shield,
     Tombstones,
     changed_rows,
-    contradicted,
     mask_size,
     packed_mask,
-    weight_seen,
 )
-from splat.model.primitives import PRIMITIVES
 from splat.model.row_edit import RowEdit
-from splat.render.registry import rasterizer
-from splat.render.types import CameraBatch, RenderOptions
 
 BIG = replace(cameras(1)[0].resized(1024, 512), name="big")
 
@@ -38,38 +31,6 @@ def test_what_goes_comes_or_looks_otherwise_has_changed():
     assert old.tolist() == new.tolist() == [False, False, True]
     flagged = RowEdit(torch.arange(2), 2, tables={"labels.flags": (torch.tensor([0]), torch.tensor([8]))})
     assert not any(rows.any() for rows in changed_rows(flagged))
-
-
-def test_the_share_of_some_splats_is_what_blending_a_feature_gives():
-    model = fresh_state(Restless()).model
-    rows = torch.arange(12) % 3 == 0
-    camera = cameras()[2]
-    share = weight_seen(model.render_inputs(), rows, camera, rasterizer("native"), "classic")
-    marked = replace(model.render_inputs(), features=rows.float()[:, None])
-    output = rasterizer("native").render(marked, CameraBatch.of(camera), RenderOptions(sh_degree=0))
-    assert torch.allclose(share, output.features[0, ..., 0].detach(), atol=1e-6) and share.max() > 0.1
-
-
-@pytest.mark.parametrize("kind", PRIMITIVES)
-def test_every_primitive_can_be_looked_at(kind):
-    primitive = PRIMITIVES[kind]().fitted(12.0)
-    generator = torch.Generator().manual_seed(0)
-    rows = primitive.start(torch.randn(9, 3, generator=generator) * 0.3, torch.rand(9, 3), sh_degree=1,
-                           generator=generator)  # fmt: skip
-    everyone = torch.ones(9, dtype=torch.bool)
-    inputs = primitive.render_inputs(rows)
-    share = weight_seen(inputs, everyone, cameras()[2], rasterizer("native"), "classic")
-    alpha = rasterizer("native").render(inputs, CameraBatch.of(cameras()[2]), RenderOptions()).alpha[0]
-    assert torch.allclose(share, alpha, atol=1e-5) and share.max() > 0.05
-
-
-def test_pixels_are_contradicted_where_splats_weigh_something_and_around():
-    weights = torch.zeros(20, 30)
-    assert contradicted([weights, weights + 0.001]) is None
-    weights[10, 15] = 0.5
-    mask = contradicted([torch.zeros(20, 30), weights])
-    rows, columns = mask.nonzero().amin(0).tolist(), mask.nonzero().amax(0).tolist()
-    assert rows == [10 - MARGIN_PX, 15 - MARGIN_PX] and columns == [10 + MARGIN_PX, 15 + MARGIN_PX]
 
 
 def shield_of(camera, box, stones=None):

@@ -43,8 +43,8 @@ COMBINATIONS = [
 @pytest.fixture(autouse=True)
 def narrow_masks(monkeypatch):
     """Pictures here have 120 pixels, and every splat is in all of them."""
-    monkeypatch.setattr("splat.edit.protection.MARGIN_PX", 0)
-    monkeypatch.setattr("splat.edit.protection.LEAST_WEIGHT", 0.1)
+    monkeypatch.setattr("splat.edit.sight.MARGIN_PX", 0)
+    monkeypatch.setattr("splat.edit.sight.LEAST_WEIGHT", 0.1)
 
 
 def state_of(compressor, primitive, densifier) -> TrainState:
@@ -238,10 +238,10 @@ def test_splats_that_only_contradicted_pixels_show_rest_with_their_moments():
 
 
 def test_where_everything_is_contradicted_all_that_shows_rests(monkeypatch):
-    monkeypatch.setattr("splat.edit.protection.MARGIN_PX", 12)
+    monkeypatch.setattr("splat.edit.sight.MARGIN_PX", 12)
     state = fresh_state(Restless(), count=40)
     drive(make_trainer(state, steps=1, commands=with_ops(PICK, MOVE)), [])
-    assert state.resting is not None and int(state.resting.sum()) > 30
+    assert state.resting is not None and int(state.held.sum()) > 30
 
 
 def test_an_edit_answers_before_the_views_are_looked_at(monkeypatch):
