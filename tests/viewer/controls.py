@@ -1,9 +1,11 @@
-"""The page's controls as a person uses them, by their labels."""
+"""The page's controls as a person uses them, by their labels. Every hand waits until the page has told of it."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+import serving
 
 
 def tab(page: Any, name: str) -> None:
@@ -22,11 +24,21 @@ def choose(page: Any, label: str, option: str) -> None:
     """Of a dropdown."""
     control(page, label).click()
     page.get_by_role("option", name=option, exact=True).click()
+    serving.said(page)
+
+
+def offered(page: Any, label: str) -> list[str]:
+    """What a dropdown offers; it stays open."""
+    control(page, label).click()
+    options = page.get_by_role("option")
+    options.first.wait_for()  # the list comes whole, but not at once
+    return options.all_inner_texts()
 
 
 def check(page: Any, label: str) -> None:
     """Tick or untick."""
     control(page, label).click()
+    serving.said(page)
 
 
 def fill(page: Any, label: str, value: str) -> None:
@@ -34,15 +46,18 @@ def fill(page: Any, label: str, value: str) -> None:
     field = control(page, label)
     field.fill(value)
     field.press("Enter")
+    serving.said(page)
 
 
 def press(page: Any, button: str) -> None:
     page.get_by_role("button", name=button, exact=True).first.click()
+    serving.said(page)
 
 
 def nudge(page: Any, label: str, key: str = "ArrowLeft") -> None:
     """A slider by one step."""
     control(page, label).locator("[role=slider]").press(key)
+    serving.said(page)
 
 
 def drag_thumb(page: Any, label: str, thumb: int, share: float) -> None:
@@ -56,3 +71,4 @@ def drag_thumb(page: Any, label: str, thumb: int, share: float) -> None:
     page.mouse.down()
     page.mouse.move(track["x"] + track["width"] * share, y, steps=6)
     page.mouse.up()
+    serving.said(page)

@@ -1,8 +1,11 @@
-"""Hands for the controls of a page in a browser, found by their words as a person finds them."""
+"""Hands for the controls of a page in a browser, found by their words as a person finds them. Every hand waits until
+the page has told of it."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import serving
 
 
 def tab(page: Any, name: str) -> None:
@@ -12,6 +15,7 @@ def tab(page: Any, name: str) -> None:
 def press(page: Any, name: str) -> None:
     """A button."""
     page.get_by_role("button", name=name, exact=True).click()
+    serving.said(page)
 
 
 def row_of(page: Any, label: str) -> Any:
@@ -25,17 +29,20 @@ def type_into(page: Any, label: str, *texts: str) -> None:
     for i, text in enumerate(texts):
         inputs.nth(i).fill(text)
         inputs.nth(i).press("Tab")
+        serving.said(page)
 
 
 def choose(page: Any, label: str, option: str) -> None:
     """Of a dropdown."""
     row_of(page, label).locator("input").first.click()
     page.get_by_role("option", name=option, exact=True).click()
+    serving.said(page)
 
 
 def tick(page: Any, label: str) -> None:
     """A checkbox."""
     row_of(page, label).locator("input").first.click()
+    serving.said(page)
 
 
 def slide(page: Any, label: str, key: str = "ArrowRight", times: int = 1) -> None:
@@ -44,3 +51,4 @@ def slide(page: Any, label: str, key: str = "ArrowRight", times: int = 1) -> Non
     handle.focus()
     for _ in range(times):
         handle.press(key)
+        serving.said(page)

@@ -15,7 +15,7 @@ from helpers import make_tiny_scene
 from splat.config.assemble import gather, prepare
 from splat.config.build import build_config, nested
 from splat.config.presets import read_preset
-from splat.live.commands import Resume, Stop
+from splat.live.commands import Pause, Resume, Stop
 from splat.live.link import Link
 from splat.render.registry import choose
 from splat.train.trainer import drive
@@ -27,8 +27,9 @@ SETTINGS = {
 
 
 @contextmanager
-def live_training(folder: Path, **settings: Any) -> Iterator[serving.Served]:
-    """``host`` of what is yielded is the ``Run``; its training ends with the context, however far it got."""
+def live_training(folder: Path, *, paused: bool = False, **settings: Any) -> Iterator[serving.Served]:
+    """``host`` of what is yielded is the ``Run``; its training ends with the context, however far it got. ``paused``:
+    it waits for ``Resume`` before its first step."""
     from splat.viewer.serving.app import Viewer
 
     scene = settings.pop("capture", None) or make_tiny_scene(folder / "scene", width=64, height=48)
@@ -38,6 +39,8 @@ def live_training(folder: Path, **settings: Any) -> Iterator[serving.Served]:
     run_dir = folder / "run"
     run_dir.mkdir()
     link = Link()
+    if paused:
+        link.commands.put(Pause())
     run = prepare(parts, run_dir, stream=io.StringIO(), say=lambda _: None, version="test", link=link)
     ended: list[Any] = []
     thread = threading.Thread(target=lambda: ended.append(drive(run.trainer, run.sinks)), daemon=True)
@@ -54,6 +57,6 @@ def live_training(folder: Path, **settings: Any) -> Iterator[serving.Served]:
         viewer.close()
         link.commands.put(Resume())
         link.commands.put(Stop(how="interrupt"))
-        thread.join(20.0)
+        thread.join(serving.PATIENCE_SECS)
         parts.close()
     assert ended and not thread.is_alive(), "the training went down"

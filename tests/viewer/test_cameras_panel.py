@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import serving
 import torch
-from controls import check, choose, control, nudge, press, tab
+from controls import check, choose, control, nudge, offered, press, tab
 from helpers import make_tiny_scene
 
 from splat.model.gaussian import GaussianPrimitive
@@ -40,10 +38,7 @@ def stands_at(shown, camera) -> bool:
 
 
 def frusta(shown) -> dict:
-    return {
-        name: node for name, node in shown.client.scene._handle_from_node_name.items()
-        if name.startswith("/splat/cameras/")
-    }  # fmt: skip
+    return serving.nodes(shown, "/splat/cameras/")
 
 
 def test_a_click_on_a_frustum_flies_to_exactly_that_camera(page, shown, served) -> None:
@@ -52,16 +47,19 @@ def test_a_click_on_a_frustum_flies_to_exactly_that_camera(page, shown, served) 
     tab(page, "Cameras")
     check(page, "Show cameras")
     serving.wait_for(lambda: len(frusta(shown)) == len(scene.cameras), why="the frusta")
-    serving.wait_for(lambda: all(node.image is not None for node in frusta(shown).values()), why="the thumbnails")
+    serving.wait_for(
+        lambda: all(serving.drawn_on(node) is not None for node in frusta(shown).values()), why="the thumbnails"
+    )
     assert shown.wants_depth
-    for index, node in enumerate(frusta(shown).values()):
+    for index in range(len(scene.cameras)):
+        node = frusta(shown)[f"/splat/cameras/{index}"]
         assert np.allclose(node.position, served.desk.space.page(scene.cameras[index].center_world), atol=1e-5)
         assert tuple(node.color) == (HELD_OUT_RGB if index in scene.test_indices else TRAIN_RGB)
     # Far back, so that all of them are in sight; then a click where the picture of one is.
     middle = np.mean([camera.center_world for camera in scene.cameras], axis=0)
     shown.look_at(middle, distance=3.0)
     serving.wait_for(lambda: np.isclose(np.linalg.norm(shown.camera().center_world - middle), 3.0), why="some distance")
-    serving.sharp(shown)
+    serving.heard(shown, page)
     aimed = scene.cameras[2]
     page.mouse.click(*seen_at(shown, aimed))
     serving.wait_for(lambda: stands_at(shown, aimed), why="the flight")
@@ -88,6 +86,7 @@ def test_views_are_stepped_through_and_all_of_a_picture_is_in_sight(page, shown,
     press(page, "▶")
     serving.wait_for(lambda: stands_at(shown, cameras[1]), why="the second view")
     press(page, "◀")
+    serving.wait_for(lambda: stands_at(shown, cameras[0]), why="the first view again")
     press(page, "◀")
     serving.wait_for(lambda: stands_at(shown, cameras[-1]), why="the last view")
     now, taken = shown.camera(), cameras[-1]
@@ -114,8 +113,8 @@ def test_the_photograph_is_laid_beside_the_picture(page, shown, served) -> None:
     nudge(page, "Swipe")
     serving.wait_for(lambda: shown.look.swipe == pytest.approx(0.49), why="the swipe")
     serving.wait_for(lambda: shown.toolbox.tool is not None, why="the mouse to have the line")
-    serving.wait_for(lambda: "/splat/tools/plane" in shown.client.scene._handle_from_node_name, why="strokes")
-    time.sleep(0.5)  # until the browser has it too
+    serving.node(shown, "/splat/tools/plane")
+    serving.heard(shown, page)
     page.mouse.move(400, 200)
     page.mouse.down()
     page.mouse.move(300, 210, steps=4)
@@ -123,6 +122,7 @@ def test_the_photograph_is_laid_beside_the_picture(page, shown, served) -> None:
     page.mouse.up()
     width = shown.camera().width
     serving.wait_for(lambda: abs(shown.look.swipe - 200 / width) < 0.01, why="the line under the pointer")
+    serving.heard(shown, page)
     assert stands_at(shown, camera)  # the camera did not turn
     control(page, "Swipe").locator(f"[role=slider][aria-valuenow='{round(shown.look.swipe, 2):g}']").wait_for()
     page.keyboard.press("Escape")
@@ -144,8 +144,7 @@ def test_the_worst_views_are_measured_while_pictures_go_on(page, shown, served) 
     press(page, "Measure all views")
     page.get_by_text("held out: ").wait_for()
     expected = sorted((score for score in measured(desk, desk.snapshot)), key=lambda score: score.psnr)
-    control(page, "Worst first").click()
-    shown_labels = [option.inner_text() for option in page.get_by_role("option").all()]
+    shown_labels = offered(page, "Worst first")
     assert [" ".join(label.split()) for label in shown_labels[1:]] == [
         " ".join(score_label(score).split()) for score in expected
     ]

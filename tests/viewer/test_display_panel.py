@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import serving
-from controls import check, choose, control, fill, nudge, press, tab
+from controls import check, choose, control, fill, nudge, offered, press, tab
 from viewer_scene import random_snapshot
 
 from splat.model.labels import SELECTED
@@ -22,9 +22,7 @@ def reached(shown, **fields) -> None:
 
 def test_modes_of_a_model_without_photographs(page, shown) -> None:
     tab(page, "View")
-    control(page, "Mode").click()
-    offered = [option.inner_text() for option in page.get_by_role("option").all()]
-    assert offered == [name for name, mode in MODES.items() if not mode.needs]
+    assert offered(page, "Mode") == [name for name, mode in MODES.items() if not mode.needs]
     page.get_by_role("option", name="depth", exact=True).click()
     reached(shown, mode="depth")
     frame = serving.sharp(shown)
@@ -41,6 +39,7 @@ def test_the_ramp_and_its_range(page, shown) -> None:
     values = serving.sharp(shown).drawn.values
     choose(page, "Ramp", "spectrum")
     reached(shown, ramp="spectrum")
+    serving.resting(shown)  # the range is that of the last picture
     check(page, "Range from what is seen")
     serving.wait_for(lambda: shown.look.low is not None, why="a range of one's own")
     assert (shown.look.low, shown.look.high) == pytest.approx(values, rel=0.02)
@@ -61,6 +60,7 @@ def test_the_ramp_and_its_range(page, shown) -> None:
 def test_how_splats_are_drawn(page, shown) -> None:
     tab(page, "View")
     reached(shown, sh_degree=1)  # all that the model has
+    serving.heard(shown, page)
     nudge(page, "SH degree")
     reached(shown, sh_degree=0)
     choose(page, "Filter", "mip")
@@ -93,7 +93,7 @@ def test_the_crop_box_fits_is_typed_and_selects(page, shown, served) -> None:
     means = served.desk.snapshot.model.rows["means"].numpy()
     low, high = np.percentile(means, (2, 98), axis=0)
     assert np.allclose(shown.look.crop.size, high - low, atol=1e-4)
-    assert shown.wants_depth
+    serving.wait_for(lambda: shown.wants_depth, why="the box in the picture")
     serving.wait_for(lambda: control(page, "Sides").input_value() not in ("", "1"), why="the sides to be shown")
     fill(page, "Sides", "1")
     serving.wait_for(lambda: shown.look.crop.size[0] == 1, why="another side")
@@ -107,36 +107,41 @@ def test_the_crop_box_fits_is_typed_and_selects(page, shown, served) -> None:
     assert shown.look.crop is not None
     check(page, "Crop")
     serving.wait_for(lambda: shown.look.crop is None, why="no box")
-    snapshot = served.desk.snapshot
-    assert int(snapshot.labels.having(SELECTED).sum()) == int(inside.sum())
+
+    def chosen() -> int:
+        return int(served.desk.snapshot.labels.having(SELECTED).sum())
+
+    serving.wait_for(lambda: chosen() == int(inside.sum()), why="a snapshot with the selection")
 
 
 def test_the_gizmo_moves_the_crop_box(page, shown) -> None:
     tab(page, "View")
     check(page, "Crop")
     serving.wait_for(lambda: shown.look.crop is not None, why="a box")
-    nodes = shown.client.scene._handle_from_node_name
-    serving.wait_for(lambda: "/splat/crop/gizmo" in nodes, why="a gizmo")
-    handle = nodes["/splat/crop/gizmo"]
+    handle = serving.node(shown, "/splat/crop/gizmo")
     before = np.array(shown.look.crop.world_from_box)[:3, 3]
-    serving.sharp(shown)
-    camera = shown.camera()
-    z = camera.camera_from_world @ np.append(before, 1)
-    at = camera.K @ z[:3] / z[2]
-    serving.wait_for(lambda: dragged(page, shown, at[:2], before), 12.0, why="the gizmo to move the box")
-    after = np.array(shown.look.crop.world_from_box)[:3, 3]
-    assert np.allclose(shown.desk.space.page(after), handle.position, atol=1e-6)
+    serving.wait_for(lambda: dragged(page, shown, before), why="the gizmo to move the box")
+
+    def together() -> bool:
+        after = np.array(shown.look.crop.world_from_box)[:3, 3]
+        return np.allclose(shown.desk.space.page(after), handle.position, atol=1e-6)
+
+    serving.wait_for(together, why="the box to stand where the gizmo does")
 
 
-def dragged(page, shown, at, before) -> bool:
-    """Try the middle of an arrow: which way arrows point on the screen depends on the view."""
+def dragged(page, shown, before) -> bool:
+    """Try the middle of an arrow: which way arrows point on the screen depends on the view. A miss turns the view."""
     for angle in np.linspace(0, 2 * np.pi, 12, endpoint=False):
+        serving.heard(shown, page)
+        camera = shown.camera()
+        x, y, z = camera.K @ (camera.camera_from_world @ np.append(before, 1))[:3]
+        at = np.array([x, y]) / z
         start = at + 55 * np.array([np.cos(angle), np.sin(angle)])
         page.mouse.move(*start)
         page.mouse.down()
         page.mouse.move(*(start + (start - at)), steps=4)
         page.mouse.up()
-        page.wait_for_timeout(60)
+        serving.heard(shown, page)
         if shown.look.crop is not None and not np.allclose(
             np.array(shown.look.crop.world_from_box)[:3, 3], before, atol=1e-3
         ):
@@ -149,8 +154,15 @@ def test_a_convex_model_offers_only_its_own_filter(browser) -> None:
     with serving.serve(model) as convex, serving.opened(browser, convex) as (page, shown):
         serving.wait_for(lambda: shown.look.sh_degree == 1, why="the model to be known")
         tab(page, "View")
-        control(page, "Filter").click()
-        assert [option.inner_text() for option in page.get_by_role("option").all()] == ["as trained", "classic"]
+        filters = serving.wait_for(lambda: narrowed(page), why="the filters of a convex model")
+        assert filters == ["as trained", "classic"]
+
+
+def narrowed(page) -> list[str] | None:
+    """The filters on offer, if they are no longer those that any model might have."""
+    found = offered(page, "Filter")
+    page.keyboard.press("Escape")
+    return found if len(found) == 2 else None
 
 
 def test_legends_tell_their_ends_and_escape_names() -> None:

@@ -30,10 +30,16 @@ def test_a_splat_is_followed_and_views_are_measured_while_steps_go_on(both, trai
     tab(page, "Inspect")
     press(page, "Pick a splat")
     serving.wait_for(lambda: shown.tool == "inspect", why="the tool")
-    serving.wait_for(lambda: page.mouse.click(330, 230) or page.get_by_text("made by").is_visible(), why="a splat")
+
+    def reads_one() -> bool:
+        page.mouse.click(330, 230)
+        serving.heard(shown, page)
+        return page.get_by_text("made by").is_visible()
+
+    serving.wait_for(reads_one, why="a splat")
     step = trained_live.desk.status.step
     serving.wait_for(lambda: trained_live.desk.status.step > step + 20, why="more steps")
-    assert page.get_by_text("made by").or_(page.get_by_text("is gone")).first.is_visible()
+    page.get_by_text("made by").or_(page.get_by_text("is gone")).first.wait_for()
     tab(page, "View")
     choose(page, "Mode", "reason")
     page.get_by_text("start", exact=True).wait_for()

@@ -25,6 +25,7 @@ def test_a_click_reads_the_splat_that_shows_most_there(page, shown, served) -> N
     tab(page, "Inspect")
     press(page, "Pick a splat")
     serving.wait_for(lambda: shown.tool == "inspect", why="the tool")
+    serving.heard(shown, page)
     frame = serving.sharp(shown)
     x, y = 330, 250
     page.mouse.click(x, y)
@@ -36,7 +37,7 @@ def test_a_click_reads_the_splat_that_shows_most_there(page, shown, served) -> N
     assert row == expected_row(served, frame, x, y)
     opacity = float(snapshot.model.opacities[row])
     page.get_by_text(f"{opacity:.4f}", exact=True).wait_for()
-    node = shown.client.scene._handle_from_node_name["/splat/inspect/rings"]
+    node = serving.node(shown, "/splat/inspect/rings")
     assert np.allclose(node.points, served.desk.space.page(rings(snapshot.model, row)), atol=1e-4)
     press(page, "Select it")
     serving.wait_for(lambda: selected(served) == 1, why="the selection")
@@ -45,8 +46,8 @@ def test_a_click_reads_the_splat_that_shows_most_there(page, shown, served) -> N
     mean = snapshot.model.rows["means"][row].numpy()
     serving.wait_for(lambda: np.linalg.norm(in_view(shown.camera(), mean)[:2]) < 1e-3, why="it in the middle")
     press(page, "Forget it")
-    page.get_by_text("Click a splat to read its values").wait_for()
-    assert "/splat/inspect/rings" not in shown.client.scene._handle_from_node_name
+    page.get_by_text("Click a splat to read its values.", exact=True).wait_for()
+    serving.wait_for(lambda: "/splat/inspect/rings" not in serving.nodes(shown), why="the rings to go")
 
 
 def expected_row(served, frame, x: int, y: int) -> int:
@@ -65,8 +66,9 @@ def in_view(camera, point) -> np.ndarray:
 def test_a_click_does_nothing_while_another_tool_has_the_mouse(page, shown) -> None:
     tab(page, "Inspect")
     page.mouse.click(330, 250)
+    serving.heard(shown, page)
     page.wait_for_timeout(400)
-    assert page.get_by_text("Click a splat to read its values").is_visible()
+    assert page.get_by_text("Click a splat to read its values.", exact=True).is_visible()
 
 
 def test_dragging_a_range_selects_what_lies_in_it(page, shown, served) -> None:
@@ -83,17 +85,22 @@ def test_dragging_a_range_selects_what_lies_in_it(page, shown, served) -> None:
         return [count_in_range(values, *found.range_of(first, BINS)) for first in range(120, 137)]
 
     serving.wait_for(lambda: selected(served) in matching() and selected(served) < len(values), why="a selection")
-    told = page.get_by_text(re.compile(r"^[\d,]+ of 600 from")).inner_text()
-    assert int(told.split()[0].replace(",", "")) == selected(served)
+    serving.wait_for(lambda: told(page) == selected(served), why="the count")
     before = len(served.desk.session.status.undo)
     check(page, "Dragging selects")
     drag_thumb(page, "Range", 1, 0.75)
+    serving.wait_for(lambda: told(page) != selected(served), why="the count of another range")
     page.wait_for_timeout(700)
     assert len(served.desk.session.status.undo) == before  # one step of undo for a drag, none without
     press(page, "Select the range")
     serving.wait_for(lambda: len(served.desk.session.status.undo) == before + 1, why="the button")
-    again = page.get_by_text(re.compile(r"^[\d,]+ of 600 from")).inner_text()
-    assert selected(served) == int(again.split()[0].replace(",", ""))
+    serving.wait_for(lambda: selected(served) == told(page), why="the selection of what was counted")
+
+
+def told(page) -> int:
+    """How many splats the panel says are in the range."""
+    text = page.get_by_text(re.compile(r"^[\d,]+ of 600 from")).inner_text()
+    return int(text.split()[0].replace(",", ""))
 
 
 def test_suspects_are_counted_and_selected(page, shown, served) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,18 @@ from splat.edit.ops import Delete, Select
 from splat.edit.shapes import Sphere
 from splat.live.commands import Pause, Resume
 from splat.viewer.serving import worker
+from splat.viewer.serving.pace import Share
 
 
 def test_nobody_looks_nothing_is_asked_for(trained_live) -> None:
-    link = trained_live.link
-    serving.wait_for(lambda: link.news.status.step > 3, why="some steps")
-    assert trained_live.desk.snapshot is None and not link.snapshots.wanted
+    link, desk = trained_live.link, trained_live.desk
+    trained_live.desk.command(Resume()).result(serving.PATIENCE_SECS)
+    serving.wait_for(lambda: not link.snapshots.wanted, why="the last request to be answered")
+    for asked in (True, False):  # an answer may still be on its way to the desk
+        known, step = desk.snapshot, link.news.status.step
+        serving.wait_for(lambda step=step: link.news.status.step > step + 3, why="some steps")
+        assert asked or desk.snapshot is known
+    assert not link.snapshots.wanted
 
 
 def test_the_page_follows_the_training_and_rests_with_it(browser, trained_live) -> None:
@@ -29,36 +34,34 @@ def test_the_page_follows_the_training_and_rests_with_it(browser, trained_live) 
     with serving.opened(browser, trained_live) as (_, ours):
         seen = ours.last.step
         serving.wait_for(lambda: ours.last.step > seen and ours.last.why == "refresh", why="progress in the picture")
-        trained_live.desk.command(Pause()).result(10)
+        trained_live.desk.command(Pause()).result(serving.PATIENCE_SECS)
         serving.wait_for(lambda: link.news.status.paused, why="the pause")
         serving.wait_for(
             lambda: ours.last.step == link.news.status.step and ours.last.why != "moving", why="the last step, sharp"
         )
-        number = ours.last.number
-        time.sleep(0.5)
-        assert ours.last.number == number, "nothing to draw while nothing changes"
-        trained_live.desk.command(Resume()).result(10)
+        assert serving.resting(ours).step == link.news.status.step  # nothing to draw while nothing changes
+        trained_live.desk.command(Resume()).result(serving.PATIENCE_SECS)
         serving.wait_for(lambda: ours.last.step > seen + 1, why="progress after the pause")
     step = link.news.status.step
     serving.wait_for(lambda: link.news.status.step > step, why="a step without the page")
     serving.wait_for(lambda: not trained_live.link.snapshots.wanted, why="the last request to be answered")
 
 
-def test_an_edit_is_seen_at_once_whatever_training_is_owed(browser, trained_live) -> None:
+def test_an_edit_is_seen_at_once_whatever_training_is_owed(browser, trained_live, monkeypatch) -> None:
     desk = trained_live.desk
+    monkeypatch.setattr(desk, "share", Share(0.0))  # with debts of its own
     with serving.opened(browser, trained_live) as (_, ours):
-        desk.share.took(1.0, idle=True)
-        owed = desk.share.wait_secs(idle=True)
-        assert owed > 15
+        desk.share.took(10.0, idle=True)
+        assert desk.share.wait_secs(idle=True) > 2 * serving.PATIENCE_SECS
         count = desk.snapshot.model.count
-        desk.submit(Select(Sphere((0.0, 0.0, 0.0), 0.7))).result(10)
+        desk.submit(Select(Sphere((0.0, 0.0, 0.0), 0.7))).result(serving.PATIENCE_SECS)
         gone = desk.session.status.selected
         assert 0 < gone < count
-        desk.submit(Delete()).result(10)
+        desk.submit(Delete()).result(serving.PATIENCE_SECS)
         done = trained_live.link.news.status.step
         serving.wait_for(lambda: ours.last.step >= done, why="the picture after the edit")
         assert desk.share.wait_secs(idle=True) > 1, "long before an idle page would have got one"
-        desk.undo().result(10)
+        desk.undo().result(serving.PATIENCE_SECS)
 
 
 def test_a_failing_viewer_leaves_the_training_alone(browser, trained_live, monkeypatch, caplog) -> None:
@@ -84,9 +87,8 @@ def test_the_bits_are_the_same_with_a_page_looking_on(browser, tmp_path: Path) -
 
     models = []
     for watched in (False, True):
-        with live_training(tmp_path / str(watched), steps=400) as served:
+        with live_training(tmp_path / str(watched), paused=watched, steps=400) as served:
             if watched:
-                served.desk.command(Pause())
                 with serving.opened(browser, served) as (page, ours):
                     drawn = ours.last.number
                     served.desk.command(Resume())
@@ -94,7 +96,7 @@ def test_the_bits_are_the_same_with_a_page_looking_on(browser, tmp_path: Path) -
                         page.mouse.move(200 + 10 * x, 300)
                         page.mouse.wheel(0, 40)
                     serving.wait_for(lambda ours=ours, drawn=drawn: ours.last.number > drawn, why="a picture meanwhile")
-            serving.wait_for(lambda served=served: served.link.news.status.ended, 30.0, why="the end")
+            serving.wait_for(lambda served=served: served.link.news.status.ended, why="the end")
             assert served.link.news.status.ended == "done"
             models.append(served.host.trainer.state.model)
     assert models[0].rows.keys() == models[1].rows.keys()
@@ -149,7 +151,7 @@ def test_the_viewer_of_a_training_opens_and_closes(tmp_path) -> None:
         with TrainingViewer(options, parts, tmp_path, Link(), lambda line: said.write(f"{line}\n")):
             told = serving.wait_for(lambda: "ssh -L" in said.getvalue() and said.getvalue(), why="the address")
             url = told.splitlines()[0].removeprefix("viewer: ")
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=serving.PATIENCE_SECS) as answer:
                 assert answer.status == 200
     finally:
         parts.close()

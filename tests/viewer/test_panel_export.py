@@ -20,6 +20,7 @@ from splat.geometry.rotations import matrix_from_quat
 from splat.io.formats import FORMATS, read_model, sniff
 from splat.io.placement import Placement, placed_header
 from splat.io.selection import Selection
+from splat.model.labels import HIDDEN
 from splat.viewer.output.exports import download_of, export_path, exported_model, formats, size_text, write_export
 
 TURN = matrix_from_quat(torch.tensor([0.9, 0.1, -0.3, 0.2], dtype=torch.float64)).numpy()
@@ -44,7 +45,7 @@ def test_a_file_is_written_shown_downloaded_and_reads_back(panel, served):
     folder, model = served.desk.run_dir / "exports", served.desk.snapshot.model
     type_into(panel, "Name", "mine")
     press(panel, "Write the file")
-    serving.wait_for((folder / "mine.ply").exists, why="the file")
+    panel.get_by_role("button", name="Download the last file").wait_for()
     panel.get_by_text(f"ply, {size_text((folder / 'mine.ply').stat().st_size)}").wait_for()
     with panel.expect_download() as got:
         press(panel, "Download the last file")
@@ -82,13 +83,13 @@ def test_names_cannot_lead_out_of_the_run(panel, served):
 
 
 def test_the_list_of_edits_is_saved(panel, served):
-    served.desk.submit(Select(AttributeRange("x", 0.0, 9.0))).result(5)
-    served.desk.submit(Mark("hide")).result(5)
+    served.desk.submit(Select(AttributeRange("x", 0.0, 9.0))).result(serving.PATIENCE_SECS)
+    served.desk.submit(Mark("hide")).result(serving.PATIENCE_SECS)
     with panel.expect_download() as got:
         press(panel, "Save the list of edits")
     log = json.loads(Path(got.value.path()).read_text())
     assert log["format"] == "splat-edits" and [op["kind"] for op in log["ops"]][-2:] == ["select", "mark"]
-    shown = int(((served.host.snapshot().labels.flags & 2) == 0).sum())
+    shown = int(((served.host.snapshot().labels.flags & HIDDEN) == 0).sum())
     assert 0 < shown < 300
     choose(panel, "Splats", "without hidden ones")
     type_into(panel, "Name", "shown")

@@ -47,9 +47,7 @@ def front(page, shown):
     """The browser page, looking straight at the wall."""
     pose = np.eye(4)
     pose[2, 3] = 4.0
-    wanted = shown.camera().posed(pose)
-    shown.fly_to(wanted)
-    serving.wait_for(lambda: np.allclose(shown.camera().center_world, (0, 0, -4), atol=1e-3), why="the view")
+    serving.flown(shown, shown.camera().posed(pose))
     tab(page, "Measure")
     page.get_by_role("button", name="Measure between two points").wait_for()
     return page
@@ -63,11 +61,12 @@ def pixel_of(shown, point) -> tuple[float, float]:
 
 
 def click(page, shown, *points) -> None:
+    serving.wait_for(lambda: shown.tool, why="the tool")
+    serving.heard(shown, page)
     for i, point in enumerate(points):
         page.mouse.click(*pixel_of(shown, point))
-        serving.wait_for(
-            lambda i=i: f"/splat/measure/point_{i}" in shown.client.scene._handle_from_node_name, why=f"point {i}"
-        )
+        serving.node(shown, f"/splat/measure/point_{i}")
+        serving.said(page)  # clicks too are sent one at a time
 
 
 def test_a_distance_is_measured_and_becomes_the_scale(front, shown, served):
@@ -78,8 +77,8 @@ def test_a_distance_is_measured_and_becomes_the_scale(front, shown, served):
     assert float(label.inner_text()) == pytest.approx(1.0, abs=0.02)
     type_into(front, "Its true length", "2.5")
     press(front, "Set the scale")
-    serving.wait_for((served.desk.run_dir / FILE).exists, why="the placement")
     serving.wait_for(lambda: placement_of(served.desk).scale != 1, why="the scale")
+    serving.wait_for((served.desk.run_dir / FILE).exists, why="the placement")
     assert read_placement(served.desk.run_dir / FILE).scale == pytest.approx(2.5, rel=0.02)
     front.get_by_text("of the capture are 2.5").first.wait_for()
     press(front, "Forget scale and up")
@@ -95,7 +94,7 @@ def test_up_from_three_points_and_from_the_view(front, shown, served):
     press(front, "Forget scale and up")
     serving.wait_for(lambda: placement_of(served.desk).up is None, why="nothing known")
     front.get_by_text("Click two points of a surface.").wait_for()
-    assert not [name for name in shown.client.scene._handle_from_node_name if name.startswith("/splat/measure/")]
+    assert not serving.nodes(shown, "/splat/measure/")
     press(front, "From this view")
     serving.wait_for(lambda: placement_of(served.desk).up is not None, why="an up axis")
     np.testing.assert_allclose(np.linalg.norm(placement_of(served.desk).up), 1, atol=1e-6)
@@ -116,16 +115,17 @@ def test_a_screenshot_of_any_size(front, shown, served):
 
 def test_the_browsers_preview_is_labelled_and_can_be_switched_off(front, shown, served):
     tab(front, "Preview")
-    number = shown.last.number
+    number = serving.resting(shown).number
     tick(front, "Preview in the browser")
     front.get_by_text("a light copy, not the true picture").first.wait_for()
     front.get_by_text("of 1,600 splats of step 0").first.wait_for()
-    assert "/splat/preview" in shown.client.scene._handle_from_node_name
+    serving.node(shown, "/splat/preview")
     shown.redraw()
+    serving.heard(shown, front)
     assert shown.last.number <= number + 1, "nothing is streamed meanwhile"
     tick(front, "Preview in the browser")
     serving.wait_for(lambda: shown.last.number > number, why="a streamed picture")
-    assert "/splat/preview" not in shown.client.scene._handle_from_node_name
+    assert "/splat/preview" not in serving.nodes(shown)
     assert row_of(front, "Splats at most").count() == 1
 
 

@@ -115,7 +115,7 @@ def test_a_handle_that_cannot_follow_stands_on_what_it_holds(hands: Hands) -> No
     ops = len(hands.ops)
     hands.stroke([HANDLE, (325, 240), (330, 200), (335, 150), (340, 120)])
     op = hands.next_op(ops, "drag")
-    assert hands.box.runner.idle(5.0)
+    hands.idle()
     now = np.array(hands.box.tool.pins[0].at)
     lever = np.linalg.norm(np.subtract(handle.at, anchor.at))
     assert np.linalg.norm(np.array(op.handles[0].to) - anchor.at) > 1.3 * lever
@@ -141,7 +141,8 @@ def test_what_another_page_selects_meanwhile_is_not_moved(hands: Hands, tool: st
     before, ops = hands.bits(), len(hands.ops)
     hands.page.mouse.up()
     serving.wait_for(lambda: told, why="a word about it")
-    assert "meanwhile" in told[0] and hands.box.runner.idle(5.0)
+    hands.idle()
+    assert "meanwhile" in told[0]
     assert len(hands.ops) == ops and hands.same_bits(before) and hands.ours.preview_rows is None
     if tool == "drag":
         assert hands.box.tool.pins[0].at == handle.at
@@ -163,7 +164,7 @@ def test_the_last_handle_can_be_turned(hands: Hands) -> None:
     placed(hands)
     before = len(hands.ops)
     hands.box.set(turn_handles=True, mode="rigid")
-    assert hands.box.runner.idle(5.0)
+    hands.idle()
     assert hands.box.tool._gizmo is not None
     pin = np.array(hands.box.tool.pins[0].at)
     hands.heard()
@@ -185,5 +186,5 @@ def test_without_a_selection_nothing_is_dragged(hands: Hands, monkeypatch: pytes
     before = len(hands.ops)
     hands.stroke(path(3))
     serving.wait_for(lambda: told, why="a word about it")
-    assert hands.box.runner.idle(5.0)
+    hands.idle()
     assert "Nothing is selected" in told[0] and len(hands.ops) == before and hands.ours.preview_rows is None

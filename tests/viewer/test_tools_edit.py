@@ -16,7 +16,7 @@ from splat.edit.recolor import recolored_values
 from splat.edit.shapes import Everything, Nothing, Sphere
 from splat.model.labels import HIDDEN, LOCKED
 from splat.viewer.panels.editing import history_text
-from splat.viewer.panels.selecting import counts_text
+from splat.viewer.panels.status import counts_text
 from splat.viewer.tools.screen import project
 
 

@@ -92,7 +92,7 @@ def test_a_clicked_point_becomes_the_pivot(hands: Hands) -> None:
     serving.wait_for(lambda: hands.box.clicked_pivot is not None, why="the pivot")
     seen, _ = project(hands.ours.camera(), hands.box.clicked_pivot)
     np.testing.assert_allclose(seen, (200.5, 320.5), atol=1e-6)
-    assert hands.box.runner.idle(5.0)
+    hands.idle()
     np.testing.assert_allclose(hands.box.tool.pivot, hands.box.clicked_pivot)
     hands.box.clicked_pivot = None
     hands.do(Invert())
@@ -103,7 +103,7 @@ def test_its_own_axes_are_those_the_selection_is_long_along(hands: Hands) -> Non
     hands.take("1", "move")
     hands.page.keyboard.press("Shift+c")
     serving.wait_for(lambda: hands.box.options.axes == "own", why="other axes")
-    assert hands.box.runner.idle(5.0)
+    hands.idle()
     axes = long_axes(hands.bench.model.rows["means"][hands.chosen].numpy())
     np.testing.assert_allclose(rotation(hands.box.tool._nodes[0].wxyz), axes, atol=1e-5)
     assert not np.allclose(axes, np.eye(3), atol=0.05)
@@ -117,6 +117,6 @@ def test_its_own_axes_are_those_the_selection_is_long_along(hands: Hands) -> Non
     assert abs(way[axis]) > 0.1 and np.abs(np.delete(way, axis)).max() < 1e-4
     np.testing.assert_allclose(rotation(hands.box.tool._nodes[0].wxyz), axes, atol=1e-5)
     hands.box.set(axes="world")
-    assert hands.box.runner.idle(5.0)
+    hands.idle()
     np.testing.assert_allclose(hands.box.tool._nodes[0].wxyz, (1, 0, 0, 0), atol=1e-9)
     hands.served.desk.undo().result(serving.PATIENCE_SECS)

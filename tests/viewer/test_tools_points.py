@@ -86,7 +86,7 @@ def test_the_arrows_of_the_box_move_it(hands: Hands) -> None:
     start = hands.box.tool.center.copy()
     hands.pull_arrow(start, 40.0)
     serving.wait_for(lambda: np.linalg.norm(hands.box.tool.center - start) > 0.05, why="the box to move")
-    assert hands.box.runner.idle(5.0)
+    hands.idle()
     before = len(hands.ops)
     hands.page.keyboard.press("Enter")
     op = hands.next_op(before, "select")

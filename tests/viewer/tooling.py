@@ -10,9 +10,9 @@ import numpy as np
 import serving
 import torch
 
-from splat.edit.ops import Mark, Op, Select
+from splat.edit.ops import Op
 from splat.edit.select import selected
-from splat.edit.shapes import Nothing, Point3, ViewSpec
+from splat.edit.shapes import Point3, ViewSpec
 from splat.live.commands import Edit
 from splat.model.labels import SELECTED
 from splat.viewer.tools.screen import at_depth, project
@@ -32,9 +32,7 @@ class Hands:
         self.box = ours.toolbox
         self.bench = served.host.bench
         page.add_style_tag(content=".mantine-Notifications-root { display: none }")  # they would take clicks
-        self.do(Mark("show"))
-        self.do(Mark("unlock"))
-        self.do(Select(Nothing()))
+        self.put_back()
 
     # --- the browser -----------------------------------------------------------------------------------------------
 
@@ -45,9 +43,13 @@ class Hands:
         self.heard()
 
     def heard(self) -> None:
-        """Until the browser has taken what was sent to it before."""
+        """Until the browser has taken what was sent to it before, and shows it."""
+        self.idle()
+        serving.heard(self.ours, self.page)
+
+    def idle(self) -> None:
+        """Until the page's tools have done what they were asked for."""
         assert self.box.runner.idle(serving.PATIENCE_SECS)
-        self.ours.client.local_storage.get_item("test", timeout=serving.PATIENCE_SECS)
 
     def stroke(self, points: Sequence[Spot], *, hold: Sequence[str] = (), release: bool = True) -> None:
         for key in hold:
@@ -68,7 +70,7 @@ class Hands:
         self.page.mouse.click(*at)
         for key in hold:
             self.page.keyboard.up(key)
-        time.sleep(0.1)  # the page sends clicks at most every 50 ms
+        time.sleep(0.1)  # the page sends clicks at most every 50 ms; it has taken this one already
 
     def pull_arrow(
         self, pivot: np.ndarray, length_px: float, *, release: bool = True, axes: np.ndarray | None = None
@@ -103,6 +105,13 @@ class Hands:
 
     # --- the model -------------------------------------------------------------------------------------------------
 
+    def put_back(self) -> None:
+        """The model as it was opened: nothing is left of the tests before, whichever those were."""
+        desk = self.served.desk
+        while desk.session.status.undo:
+            desk.undo().result(serving.PATIENCE_SECS)
+        self.arrived()
+
     def do(self, op: Op) -> None:
         """An operation past the browser, arrived in the snapshot."""
         self.served.desk.submit(op).result(serving.PATIENCE_SECS)
@@ -114,7 +123,7 @@ class Hands:
         self.served.desk.refresh()
         serving.wait_for(lambda: self.served.desk.snapshot and self.served.desk.snapshot.version >= version,
                          why="a snapshot")  # fmt: skip
-        assert self.box.runner.idle(serving.PATIENCE_SECS)
+        self.idle()
 
     @property
     def ops(self) -> list[Op]:
