@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def changed_rows(edit: RowEdit) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Tombstones:
-    """Voxels in which rows that come after the edit are removed."""
+    """Voxels in which rows that come after the edit are removed, and older ones that drift in."""
 
     origin: Tensor  # [3] float64, world units
     cell: float
@@ -78,6 +79,26 @@ class Tombstones:
 
     def holds(self, points: Tensor) -> Tensor:  # [N,3] -> [N] bool
         return torch.isin(self.keys_of(points), self.keys)
+
+    @cached_property
+    def deep(self) -> Tensor:  # [D] int64, rising
+        """Voxels within: those whose neighbours, corners included, are voxels of this, too."""
+        steps = torch.arange(-1, 2, device=self.keys.device)
+        within = torch.ones_like(self.keys, dtype=torch.bool)
+        for aside in _keys(torch.cartesian_prod(steps, steps, steps)).tolist():
+            within &= torch.isin(self.keys + aside, self.keys)
+        return self.keys[within]
+
+    def forbids(self, points: Tensor, ids: Tensor) -> Tensor:  # [N,3], [N] -> [N] bool
+        """Rows that came after the edit wherever they lie in it; older ones that drifted in where they lie deep: those
+        that stood at its border and tremble stay."""
+        forbidden = torch.zeros_like(ids, dtype=torch.bool)
+        high = self.origin + self.cell * (_SPAN // 2)
+        near = ((points > self.origin) & (points < high)).all(1).nonzero().squeeze(1)  # mostly few
+        keys = self.keys_of(points[near])
+        later = ids[near] >= self.since
+        forbidden[near] = torch.isin(keys, self.deep) | (later & torch.isin(keys, self.keys))
+        return forbidden
 
     def keys_of(self, points: Tensor) -> Tensor:  # [N,3] -> [N] int64, -1 outside the grid
         cells = self._cells(points)
@@ -135,14 +156,13 @@ class Protection:
         return interpolate(contradicts, (height, width), mode="nearest-exact")[0, 0] == 0
 
     def buried(self, means: Tensor, ids: Tensor) -> Tensor | None:  # [N,3], [N] -> [N] bool
-        """Rows that came after an edit and lie where it allows none; None where no edit forbids any."""
+        """Rows that came to lie where an edit allows none; None where no edit forbids any place."""
         stones = [shield.tombstones for shield in self.shields.values() if shield.tombstones is not None]
         if not stones:
             return None
-        found = torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
+        found = torch.zeros_like(ids, dtype=torch.bool)
         for each in stones:
-            later = (ids >= each.since).nonzero().squeeze(1)  # mostly few
-            found[later] |= each.holds(means[later])
+            found |= each.forbids(means, ids)
         return found
 
     # checkpoints ------------------------------------------------------------------------------------------

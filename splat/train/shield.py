@@ -38,6 +38,8 @@ AROUND_PX = 8
 """Of the pictures looked at: where splats about contradicted pixels are heard, if they are."""
 COLOURS = frozenset({"sh0", "sh_rest"})
 """Fields that say nothing of where a splat is seen."""
+BURY_EVERY = 100
+"""Steps, where no refinement comes between."""
 BEAT_SECS = 0.05
 """Between two events while views are looked at."""
 

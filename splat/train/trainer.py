@@ -33,7 +33,7 @@ from splat.train.memory import MOST_TRIES, LossWatch, faintest_dropped, free_cac
 from splat.train.orders import Answer, Orders
 from splat.train.places import changed_places
 from splat.train.settings import LoopSettings
-from splat.train.shield import EditShield
+from splat.train.shield import BURY_EVERY, EditShield
 from splat.train.stages import RunClock, Stopwatch
 from splat.train.state import TrainState, check_edit
 
@@ -171,7 +171,9 @@ class Trainer:
         try:
             for edit in self._edits_due(step, plan):
                 events.append(self._apply(edit, during=step))
-            if events and (burial := self._shield.burial()) is not None:
+            # Rows drift in between refinements and after the last one, too.
+            due = bool(events) or step % BURY_EVERY == 0 or step == self.settings.steps
+            if due and (burial := self._shield.burial()) is not None:
                 events.append(self._apply(burial, during=step))
             if events and state.model.device.type == "cuda" and not self._compressor.sorts:
                 self._sort_rows()

@@ -71,12 +71,26 @@ def test_nothing_grows_where_splats_were_deleted_but_for_where_others_are():
     assert not stones.holds(torch.full((1, 3), torch.nan)).any()
 
 
-def test_only_rows_that_came_after_the_edit_are_buried():
-    protection = Protection({1: Shield({}, Tombstones.of(cube(), torch.zeros(0, 3), since=100))})
-    ids = torch.tensor([99, 100, 101])
-    means = torch.tensor([[0.0, 0, 0], [0.0, 0, 0], [5.0, 0, 0]])
-    assert protection.buried(means, ids).tolist() == [False, True, False]
+def test_later_rows_are_buried_everywhere_and_older_ones_deep_inside():
+    stones = Tombstones.of(cube(), torch.zeros(0, 3), since=100)
+    protection = Protection({1: Shield({}, stones)})
+    ids = torch.tensor([99, 100, 101, 99, 100])
+    border = 1.0 + stones.cell
+    means = torch.tensor([[0.0, 0, 0], [0.0, 0, 0], [5.0, 0, 0], [border, 0, 0], [border, 0, 0]])
+    assert bool(stones.holds(means[3:]).all())
+    assert protection.buried(means, ids).tolist() == [True, True, False, False, True]
     assert Protection({1: Shield({})}).buried(means, ids) is None
+    far = torch.full((1, 3), torch.nan), torch.full((1, 3), 1e30)
+    assert not any(protection.buried(each, ids[:1]).any() for each in far)
+
+
+def test_rows_that_stand_when_the_edit_is_made_stay_though_they_tremble():
+    gone, left = cube(), cube(50, seed=4)
+    stones = Tombstones.of(gone, left, since=50)
+    ids = torch.arange(50)
+    assert not stones.forbids(left, ids).any()
+    shaken = left + stones.cell * (cube(50, seed=9) * 0.99)
+    assert bool(stones.holds(shaken).any()) and not stones.forbids(shaken, ids).any()
 
 
 def test_one_splat_or_a_flat_set_has_tombstones_too():

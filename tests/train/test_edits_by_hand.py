@@ -12,6 +12,7 @@ from helpers_train import Restless, all_bits, cameras, frame_of, fresh_state, ma
 from splat.compress.registry import COMPRESSORS
 from splat.densify.registry import DENSIFIERS
 from splat.edit.ops import Delete, Select, Transform
+from splat.edit.protection import Protection, Shield, Tombstones
 from splat.edit.session import EditSession, edit_command, undo_command
 from splat.edit.shapes import Sphere
 from splat.geometry.rng import keyed_generator
@@ -217,6 +218,24 @@ def test_new_rows_in_a_tombstone_go_at_the_next_refinement():
         if isinstance(event, Edited) and event.reason == "tombstone":
             assert event.removed >= 1
     assert state.labels.rows_of(torch.tensor([intruder])).tolist() == [-1]
+
+
+@pytest.mark.parametrize("old", ["drifts at the last step", "drifts before"])
+def test_old_rows_that_drift_where_something_was_deleted_go_without_any_refinement(monkeypatch, old):
+    monkeypatch.setattr("splat.train.trainer.BURY_EVERY", 3 if old == "drifts before" else 100)
+    state = fresh_state(Restless(), count=40)
+    state.changes = {"densify": False}
+    trainer, drifter, gone_at = make_trainer(state, steps=6), int(state.labels.ids[7]), None
+    gone = torch.cartesian_prod(*[torch.linspace(2.0, 3.0, 6)] * 3)
+    for event in trainer.run():
+        if isinstance(event, Stepped) and event.step == 2:
+            stones = Tombstones.of(gone, state.model.rows["means"].detach(), since=state.labels.next_id)
+            state.protection = Protection({1: Shield({}, stones)})
+            state.model.rows["means"].data[7] = 2.5
+        if isinstance(event, Edited) and event.reason == "tombstone":
+            gone_at = event.state.step
+    assert state.labels.rows_of(torch.tensor([drifter])).tolist() == [-1]
+    assert gone_at == (3 if old == "drifts before" else 6)
 
 
 def test_splats_that_only_contradicted_pixels_show_rest_with_their_moments():
