@@ -11,11 +11,13 @@ picture itself: its JPEG quantisation is coarser.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import math
 import re
 import statistics
 import struct
+import sys
 import time
 import urllib.request
 from dataclasses import dataclass, field
@@ -30,8 +32,11 @@ from websockets.sync.client import connect
 SEND_SECS = 1 / 50
 """A page sends its camera at most this often."""
 QUIET_SECS = 0.8
+ANSWER_SECS = 5.0
+FIRST_SECS = 30.0
+"""For the first picture."""
 COARSE = 20
-"""Sum of the first row of the luminance table; 8 to 11 at quality 85, 40 and more at 60."""
+"""Sum of the first three numbers of the luminance table: 12 at quality 85, 32 at 60."""
 
 
 @dataclass
@@ -54,7 +59,7 @@ class Client:
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
         opener.open(url).read()
         cookie = "; ".join(f"{one.name}={one.value}" for one in jar)
-        version = __import__("viser").__version__
+        version = importlib.metadata.version("viser")
         self.socket = connect(
             f"ws://{parts.netloc}/", subprotocols=[f"viser-v{version}"], origin=f"http://{parts.netloc}", max_size=None,
             additional_headers={"Cookie": cookie} if cookie else {},
@@ -184,12 +189,12 @@ def told(client: Client, secs: float) -> dict[str, Any]:
 
 def latency(client: Client, secs: float) -> dict[str, Any]:
     """Single moves after rests: until the first picture made for it, and until a sharp one."""
-    first, sharp, angle, end = [], [], 0.0, time.perf_counter() + secs
+    first, sharp, unanswered, angle, end = [], [], 0, 0.0, time.perf_counter() + secs
     while time.perf_counter() < end:
         client.take(time.perf_counter() + QUIET_SECS)
         client.seen, angle, start = Seen(), angle + 0.05, time.perf_counter()
         client.camera(angle)
-        while time.perf_counter() - start < 5.0:
+        while time.perf_counter() - start < ANSWER_SECS:
             client.take(time.perf_counter() + 0.005)
             came = list(zip(client.seen.times, client.seen.moving, strict=True))
             quick = next((at for at, moving in came if moving), math.inf)
@@ -198,7 +203,10 @@ def latency(client: Client, secs: float) -> dict[str, Any]:
                 first.append(quick - start)
                 sharp.append(final - start)
                 break
-    return {"first_ms": [1000 * secs for secs in first], "sharp_ms": [1000 * secs for secs in sharp]}
+        else:
+            unanswered += 1
+    return {"first_ms": [1000 * secs for secs in first], "sharp_ms": [1000 * secs for secs in sharp],
+            "unanswered": unanswered}  # fmt: skip
 
 
 def main() -> None:
@@ -211,8 +219,10 @@ def main() -> None:
     client = Client(args.url, *map(int, args.size.split("x")))
     client.take(time.perf_counter() + 0.3)  # the start view comes first
     client.camera(0.0)
-    end = time.perf_counter() + 30
-    while not client.seen.times and time.perf_counter() < end:
+    end = time.perf_counter() + FIRST_SECS
+    while not client.seen.times:
+        if time.perf_counter() > end:
+            sys.exit(f"no picture came within {FIRST_SECS:g} s")
         client.take(time.perf_counter() + 0.05)
     print("ready", flush=True)
     client.take(time.perf_counter() + 1.0)
