@@ -59,11 +59,14 @@ class Arap:
         """Of the factor below its diagonal: what a solve costs."""
         return len(self._factor["rows"])
 
-    def iterate(self, places: Tensor, rotations: Tensor, targets: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    def iterate(
+        self, places: Tensor, rotations: Tensor, targets: Tensor, iterations: int, *, smooth: float | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Places [M,3] and rotations [M,3,3] after ``iterations`` from those given, with pulled points drawn to
-        ``targets [M,3]``; float64. The same bits on any number of threads."""
+        ``targets [M,3]``; float64. ``smooth`` in place of the graph's own. The same bits on any number of threads."""
         places, rotations = (table.detach().double().contiguous().clone() for table in (places, rotations))
         task = self._task(targets.detach().double().contiguous(), iterations)
+        task.smooth = self._smooth if smooth is None else smooth
         pointers = (self._backend.pointer(table, "double *") for table in (places, rotations))
         self._backend.check(self._backend.lib.splat_cpu_arap(task, self._factor_struct(), *pointers), "arap")
         return places, rotations

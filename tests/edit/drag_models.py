@@ -26,6 +26,15 @@ def bar(count=3000, **settings):
     return block(count, (2.0, 0.2, 0.2), **settings)
 
 
+def hose(count=3000, *, seed=0):
+    """The skin of a tube 2 long and 0.5 wide, along x."""
+    model, generator = bar(count), torch.Generator().manual_seed(seed)
+    around = 2 * torch.pi * torch.rand(count, generator=generator)
+    along = model.rows["means"][:, 0]
+    model.rows["means"] = torch.stack([along, 0.25 * around.cos(), 0.25 * around.sin()], dim=1)
+    return model
+
+
 def joined(*models):
     rows = {name: torch.cat([model.rows[name] for model in models]) for name in models[0].rows}
     return SplatModel(models[0].primitive, rows, models[0].sh_degree)

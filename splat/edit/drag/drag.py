@@ -81,6 +81,11 @@ class DragSession:
         self._means = means
         return self._out(self._in_pieces(self._primitive.turned, means, turns))
 
+    @_one_thread()
+    def pass_by(self, handles: Sequence[Handle]) -> None:
+        """As ``move`` on the way to a place further on, where nobody looks."""
+        self._mode.pass_by(self.grasped(handles))
+
     def carried(self, point: Point3) -> Point3:
         """Where the last move took what lies at ``point``: with the row that is nearest."""
         before = self._before["means"].double()
@@ -127,7 +132,7 @@ def drag_values(
     handles = session.grasped(drag.handles)
     steps = steps_of(handles, session.spacing)
     for step in range(1, steps):
-        session.move(part_of_the_way(handles, step / steps))
+        session.pass_by(part_of_the_way(handles, step / steps))
     session.move(handles)
     return session.rows, session.finish()
 

@@ -52,6 +52,9 @@ class FieldMode:
         self._motion = NodeMotion.of_gradients(shifts, linear + (rotation - torch.eye(3, dtype=torch.float64)))
         return self._motion
 
+    def pass_by(self, handles: Sequence[Handle]) -> None:
+        pass  # where the way ends says all
+
     def finish(self) -> NodeMotion:
         return self._motion
 

@@ -41,6 +41,10 @@ class Mode(Protocol):
         """Quick, from where the last move left it."""
         ...
 
+    def pass_by(self, handles: Sequence[Handle]) -> None:
+        """A place on the way of handles that go further; nobody looks."""
+        ...
+
     def finish(self) -> NodeMotion:
         """The best there is for the handles of the last move."""
         ...

@@ -57,5 +57,8 @@ class RigidMode:
         self._motion = NodeMotion.of_rotations(shift, rotation[None])
         return self._motion
 
+    def pass_by(self, handles: Sequence[Handle]) -> None:
+        pass  # where the way ends says all
+
     def finish(self) -> NodeMotion:
         return self._motion
