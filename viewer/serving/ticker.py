@@ -17,15 +17,17 @@ class _Task:
 
 
 class Ticker:
-    """Sleeps between its tasks; ``failed`` is told of their exceptions."""
+    """Sleeps between its tasks; ``failed`` is told of their exceptions. Tasks of one period, or of periods that are
+    multiples, come together: a thread that wakes takes the interpreter from a training, and what they tell the page
+    goes in one message."""
 
     def __init__(self, failed: Callable[[BaseException], None]) -> None:
         self.loop = Loop("splat-viewer-ticker", self._turn, failed)
         self._tasks: list[_Task] = []
 
     def every(self, secs: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """First after ``secs``; returns what ends it (a call that has begun is not stopped by that)."""
-        task = _Task(secs, callback, time.monotonic() + secs)
+        """First within ``secs``; returns what ends it (a call that has begun is not stopped by that)."""
+        task = _Task(secs, callback, _next_beat(secs))
         self.loop.tell(lambda: self._tasks.append(task))
 
         def end() -> None:
@@ -41,7 +43,7 @@ class Ticker:
             try:
                 task.run()
             finally:
-                task.due = time.monotonic() + task.every_secs
+                task.due = _next_beat(task.every_secs)
 
     def _due(self) -> _Task | None:
         """The task whose time has come, or None after a wait for it."""
@@ -54,3 +56,8 @@ class Ticker:
                 self.loop.changed.wait(wait)
                 return None
             return task
+
+
+def _next_beat(every_secs: float) -> float:
+    """The next multiple of ``every_secs`` on the clock."""
+    return (time.monotonic() // every_secs + 1) * every_secs
