@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import serving
 import torch
-from hands import press, row_of, tab, tick, type_into
+from hands import choose, press, row_of, tab, type_into
 
 from splat.errors import UserError
 from splat.geometry.camera import Camera
@@ -114,19 +116,44 @@ def test_a_screenshot_of_any_size(front, shown, served):
 
 
 def test_the_browsers_preview_is_labelled_and_can_be_switched_off(front, shown, served):
-    tab(front, "Preview")
+    tab(front, "View")
     number = serving.resting(shown).number
-    tick(front, "Preview in the browser")
+    choose(front, "In the browser", "Always")
     front.get_by_text("a light copy, not the true picture").first.wait_for()
     front.get_by_text("of 1,600 splats of step 0").first.wait_for()
     serving.node(shown, "/splat/preview")
     shown.redraw()
     serving.heard(shown, front)
     assert shown.last.number <= number + 1, "nothing is streamed meanwhile"
-    tick(front, "Preview in the browser")
+    choose(front, "In the browser", "Off")
     serving.wait_for(lambda: shown.last.number > number, why="a streamed picture")
     assert "/splat/preview" not in serving.nodes(shown)
     assert row_of(front, "Splats at most").count() == 1
+
+
+def test_the_preview_stands_in_while_the_view_moves(front, shown):
+    tab(front, "View")
+    choose(front, "In the browser", "While moving")
+    copy = serving.node(shown, "/splat/preview")
+    serving.resting(shown)
+    assert not copy.visible, "at rest the picture is streamed"
+    steps = itertools.count(1)
+
+    def moved() -> None:
+        shown.client.camera.position = (0.1 * np.sin(next(steps)), 0.0, -4.0)
+        time.sleep(0.1)
+
+    def rests() -> bool:
+        before = shown.last.number
+        moved()
+        return copy.visible and before == shown.last.number
+
+    serving.wait_for(rests, why="streaming to rest")
+    number = shown.last.number
+    serving.wait_for(lambda: not copy.visible, why="the end of the movement")
+    assert shown.last.number > number and shown.last.why != "moving"
+    choose(front, "In the browser", "Off")
+    serving.wait_for(lambda: "/splat/preview" not in serving.nodes(shown), why="the end")
 
 
 # --- without a browser -----------------------------------------------------------------------------------------------

@@ -70,9 +70,6 @@ def test_a_key_with_a_modifier_does_not_move_the_camera(hands: Hands) -> None:
     hands.page.keyboard.down("a")
     serving.wait_for(lambda: not np.allclose(hands.ours.client.camera.position, start), why="the camera to fly")
     hands.page.keyboard.up("a")
-    hands.page.keyboard.press("Escape")
-    for _ in range(2):
-        hands.served.desk.undo().result(serving.PATIENCE_SECS)
 
 
 def test_every_shortcut_of_selection_and_marks_does_its_work(hands: Hands) -> None:
@@ -138,7 +135,7 @@ def test_the_selection_moves_by_numbers(hands: Hands) -> None:
     fields = apply.locator("xpath=ancestor::*[count(.//input) >= 7][1]").locator("input")
     fields.nth(0).fill("0.25")
     page.keyboard.press("Tab")
-    time.sleep(0.3)  # the page tells of numbers at most every 50 ms
+    serving.said(page)
     apply.click()
     matrix = np.array(hands.next_op(ops, "transform").similarity)
     np.testing.assert_allclose(matrix, [[1, 0, 0, 0.25], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], atol=1e-9)

@@ -1,9 +1,9 @@
 """The panels of a page: each adds its controls to ``page.tabs``."""
 
 PANELS = (
+    "status:build",
     "training:build",
     "display:build",
-    "preview:build",
     "cameras:build",
     "inspect:build",
     "selecting:build",

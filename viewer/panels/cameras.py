@@ -79,10 +79,10 @@ class CamerasPanel:
 
     def _view_controls(self) -> None:
         gui, guarded = self.gui, self.page.guarded
-        self.show = gui.add_checkbox("Show cameras", False, hint="Click one to fly there. Orange: held out")
-        self.size = gui.add_slider("Size of cameras", 0.1, 4.0, 0.1, 1.0)
+        self.show = gui.add_checkbox("Show cameras", False, hint="Key C. Click one to fly there. Orange: held out")
+        self.size = gui.add_slider("Size of cameras", 0.1, 4.0, 0.1, 1.0, hint="Times their usual size")
         self.view = gui.add_dropdown("View", tuple(self.labels))
-        self.steps = gui.add_button_group("", ("◀", "Fly there", "▶"))
+        self.steps = gui.add_button_group("", ("◀", "Fly there", "▶"), hint="Page up, page down")
         self.picture = gui.add_image(np.zeros((2, 3, 3), np.uint8), format="jpeg", visible=False)
         self.show.on_update(guarded(lambda _: self.frusta.show(self.show.value)))
         self.size.on_update(guarded(lambda _: self.frusta.resize(self.size.value)))
@@ -93,7 +93,8 @@ class CamerasPanel:
         gui, guarded = self.gui, self.page.guarded
         with gui.add_folder("Compare"):
             self.compare = gui.add_dropdown("With", (OFF, PHOTO, ERROR), hint="Right of the line, from this very place")
-            self.swipe = gui.add_slider("Swipe", 0.0, 1.0, 0.01, 0.5)
+            self.swipe = gui.add_slider("Swipe", 0.0, 1.0, 0.01, 0.5, visible=False,
+                                        hint="Where the line is: 0 left, 1 right")  # fmt: skip
             self.dragged = gui.add_button(
                 "Drag the line in the picture",
                 icon="arrows-horizontal",
@@ -153,7 +154,7 @@ class CamerasPanel:
         away = on and self.current is not None and not self._stands_there()
         if on and abs(self.swipe.value - look.swipe) > 0.005:
             self.swipe.value = round(look.swipe, 2)
-        for handle, visible in ((self.dragged, on), (self.elsewhere, away)):
+        for handle, visible in ((self.swipe, on), (self.dragged, on), (self.elsewhere, away)):
             if handle.visible != visible:
                 handle.visible = visible
 

@@ -87,8 +87,7 @@ class CropPanel:
     def _select(self) -> None:
         if not self._placed:
             self._fit()
-        reply = self.page.desk.submit(Select(Box(frozen(self.world_from_box()), tuple(map(float, self.size)))))
-        reply.add_done_callback(lambda done: done.exception() and self.page.failed(done.exception()))
+        self.page.toolbox.submit(Select(Box(frozen(self.world_from_box()), tuple(map(float, self.size)))))
 
     def _write(self) -> None:
         self.middle.value = tuple(round(float(x), 5) for x in self.center)

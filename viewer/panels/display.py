@@ -1,4 +1,4 @@
-"""What the picture shows: mode, colours, depth of view, crop box."""
+"""What the picture shows: mode, colours, depth of view, camera, crop box."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from splat.io.ramps import color_table
 from splat.model.filter2d import FILTERS_2D
 from splat.model.splat_model import SplatModel
 from splat.render.footprints import FOOTPRINTS
+from splat.viewer.panels import framing, preview
 from splat.viewer.panels.crop import CropPanel
 from splat.viewer.picture.look import Look
 from splat.viewer.picture.modes import MODES
@@ -24,25 +25,28 @@ _BEAT_SECS = 0.25
 
 def build(page: Page) -> None:
     """The tab "View"."""
+    legend = page.client.gui.add_html("", order=-0.7, visible=False)  # above the tabs: keys change the mode, too
     with page.tabs.add_tab("View"):
-        DisplayPanel(page)
+        DisplayPanel(page, legend)
+        framing.build(page)
         CropPanel(page)
+        preview.build(page)
 
 
 class DisplayPanel:
     """Controls of ``page.look``; a change of the look from elsewhere is not shown here."""
 
-    def __init__(self, page: Page) -> None:
-        self.page = page
+    def __init__(self, page: Page, legend: Any) -> None:
+        """``legend`` (HTML) shows what the picture's colours mean."""
+        self.page, self.legend = page, legend
         self.gui = page.client.gui
         look = page.look
         self._shown: Any = None
         self._fitted = False
         has_photos = page.desk.scene is not None and bool(page.desk.scene.train_indices)
         names = tuple(name for name, mode in MODES.items() if not mode.needs or has_photos)
-        self.mode = self.gui.add_dropdown("Mode", names, initial_value=look.mode if look.mode in names else "color")
-        self.purpose = self.gui.add_markdown(_purpose(self.mode.value))
-        self.legend = self.gui.add_html("")
+        self.mode = self.gui.add_dropdown("Mode", names, initial_value=look.mode if look.mode in names else "color",
+                                          hint="Keys M and Shift+M")  # fmt: skip
         with self.gui.add_folder("Numbers", visible=MODES[self.mode.value].has_ramp) as self.numbers:
             self._ramp_controls(look)
         with self.gui.add_folder("Splats"):
@@ -69,12 +73,12 @@ class DisplayPanel:
         if state == self._shown:
             return
         self._shown = state
+        content = ""
         if look.mode == "reason":
-            self.legend.content = legend_html(legend(snapshot.labels))
+            content = legend_html(legend(snapshot.labels))
         elif values is not None:
-            self.legend.content = ramp_html(look, values)
-        else:
-            self.legend.content = ""
+            content = ramp_html(look, values)
+        self.legend.content, self.legend.visible = content, bool(content)
 
     def _fit(self, model: SplatModel) -> None:
         """Offer what this model can be drawn with, once there is one."""
@@ -125,7 +129,6 @@ class DisplayPanel:
 
     def _mode_chosen(self) -> None:
         name = self.mode.value
-        self.purpose.content = _purpose(name)
         self.numbers.visible = MODES[name].has_ramp
         if not self.auto.value:  # a range of other units says nothing
             self.auto.value = True
@@ -171,8 +174,3 @@ def legend_html(entries: list[tuple[str, tuple[int, int, int]]]) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _purpose(mode: str) -> str:
-    row = MODES[mode]
-    return f"*{row.purpose}*"

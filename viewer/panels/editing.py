@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from splat.viewer.tools.matrices import about, euler, frozen, is_identity
 from splat.viewer.tools.toolbox import TOOLS, Toolbox
 
 GIZMOS = (("move", "1"), ("rotate", "2"), ("scale", "3"))
+NOTHING = "Nothing is selected: draw around it first (R rectangle, L lasso, B brush)."
 ACTIONS: tuple[tuple[str, str, str, str | None, Op], ...] = (
     ("Delete", "Delete the selection", "delete", None, Delete()),
     ("Keep only", "", "", None, Delete(outside=True)),
@@ -25,8 +28,15 @@ ACTIONS: tuple[tuple[str, str, str, str | None, Op], ...] = (
 )
 """Words of the button, of the shortcut, its key and modifier, what is done."""
 AXES = {"World": "world", "Its own": "own"}
-BUTTON_ROWS = (("Remove", 2), ("Copy", 1), ("Show", 2), ("Lock", 2))
-"""Label and number of buttons."""
+FOR_ALL = (Mark("show"), Mark("unlock"))
+"""These need no selection."""
+BUTTON_ROWS = (
+    ("Remove", 2, "Delete: key Delete. Keep only: everything else goes"),
+    ("Copy", 1, "Shift+D"),
+    ("Show", 2, "H, Shift+H. Hidden splats stay in the model; the tab Export can leave them out"),
+    ("Lock", 2, "K, Shift+K. Locked splats cannot be selected or changed"),
+)
+"""Label, number of buttons, hint."""
 HISTORY_SECS = 0.2
 SHOWN = 8
 """Entries of each half of the history."""
@@ -49,22 +59,33 @@ def build(page: Page) -> None:
 def _actions(page: Page, box: Toolbox) -> None:
     by_word = {word: op for word, _, _, _, op in ACTIONS}
     words = list(by_word)
-    for label, count in BUTTON_ROWS:
+    for label, count, hint in BUTTON_ROWS:
         row, words = words[:count], words[count:]
-        group = page.client.gui.add_button_group(label, row)
-        group.on_click(page.guarded(lambda event: box.submit(by_word[event.target.value])))
+        group = page.client.gui.add_button_group(label, row, hint=hint)
+        group.on_click(page.guarded(lambda event: act(page, box, by_word[event.target.value])))
     for _, label, key, modifier, op in ACTIONS:
         if key:
-            page.on_key(label, key, _submitting(box, op), modifier)
+            page.on_key(label, key, functools.partial(act, page, box, op), modifier)
 
 
-def _submitting(box: Toolbox, op: Op) -> Callable[[], Any]:
-    return lambda: box.submit(op)
+def act(page: Page, box: Toolbox, op: Op) -> None:
+    """Do ``op``; say so where there was nothing to do it to."""
+    before = page.desk.session.status
+    reply = box.submit(op)
+    if op in FOR_ALL:
+        return
+
+    def told(done: Future) -> None:
+        # Only an operation that does nothing leaves the very same status; asked before, a selection on its way counts.
+        if not done.cancelled() and done.exception() is None and done.result() is before and not before.selected:
+            page.notify(NOTHING)
+
+    reply.add_done_callback(page.guarded(told))
 
 
 def _gizmos(page: Page, box: Toolbox) -> None:
     titles = {TOOLS[name].title: name for name, _ in GIZMOS}
-    group = page.client.gui.add_button_group("Gizmo", list(titles))
+    group = page.client.gui.add_button_group("Gizmo", list(titles), hint="Keys 1, 2, 3")
     group.on_click(page.guarded(lambda event: box.toggle(titles[event.target.value])))
     pivot = page.client.gui.add_button_group("Pivot", ["Middle", "Click a point"])
 
@@ -114,7 +135,7 @@ def _numbers(page: Page, box: Toolbox) -> None:
 
 def _history(page: Page, box: Toolbox) -> None:
     gui = page.client.gui
-    buttons = gui.add_button_group("Step", ["Undo", "Redo"])
+    buttons = gui.add_button_group("Step", ["Undo", "Redo"], hint="Ctrl+Z, Ctrl+Shift+Z or Ctrl+Y")
     text = gui.add_markdown(history_text(page))
 
     def undo() -> None:
@@ -128,6 +149,7 @@ def _history(page: Page, box: Toolbox) -> None:
     buttons.on_click(page.guarded(lambda event: undo() if event.target.value == "Undo" else redo()))
     page.on_key("Undo", "Z", undo, "cmd/ctrl")
     page.on_key("Redo", "Z", redo, "cmd/ctrl+shift")
+    page.on_key("Redo, too", "Y", redo, "cmd/ctrl")
 
     def show() -> None:
         now = history_text(page)

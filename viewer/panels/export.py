@@ -32,6 +32,7 @@ AS_CAPTURED = "as captured"
 FRESH_SECS = 5.0
 """How long to wait for a model newer than the page's before that is written."""
 LOG = "edits.json"
+BEAT_SECS = 0.3
 
 
 def build(page: Page) -> ExportPanel:
@@ -50,6 +51,7 @@ class ExportPanel:
         self._format = gui.add_dropdown("Format", tuple(self._purposes), initial_value="ply")
         self._purpose = gui.add_markdown("")
         self._which = gui.add_dropdown("Splats", tuple(WHICH.values()), initial_value=WHICH["all"])
+        self._marked = gui.add_markdown("", visible=False)
         self._name = gui.add_text("Name", initial_value="", hint="Without ending; empty: scene and step")
         with gui.add_folder("More", expand_by_default=False):
             self._up = gui.add_dropdown("Up in the file", (AS_CAPTURED, *UP_AXES), initial_value=AS_CAPTURED)
@@ -70,6 +72,14 @@ class ExportPanel:
         self._log.on_click(page.guarded(lambda _: self.save_log()))
         self._get.on_click(page.guarded(lambda _: self._send()))
         self._describe()
+        page.every(BEAT_SECS, self._follow)
+
+    def _follow(self) -> None:
+        """What hidden and selected splats mean for the file."""
+        which = next(name for name, words in WHICH.items() if words == self._which.value)
+        text = marked_text(which, self._page.desk.session.status)
+        if text != self._marked.content:
+            self._marked.content, self._marked.visible = text, bool(text)
 
     def write(self, format_name: str) -> None:
         """Write the newest model in a format, in a thread of its own."""
@@ -143,6 +153,17 @@ class ExportPanel:
 
     def _describe(self) -> None:
         self._purpose.content = self._purposes[self._format.value]
+
+
+def marked_text(which: str, status: Any) -> str:
+    """In words, where hiding or selecting matters for what is written. ``status``: of the session."""
+    if which == "selection":
+        return f"{status.selected:,} splats are selected."
+    if not status.hidden:
+        return ""
+    if which == "shown":
+        return f"{status.hidden:,} hidden splats are left out."
+    return f"**{status.hidden:,} hidden splats are written, too.** Choose '{WHICH['shown']}' to leave them out."
 
 
 def fresh_snapshot(page: Page) -> Any:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from splat.viewer.serving.page import Key, Page
 
 MOUSE = """
-left drag turns around the point in the middle, right drag shifts, the wheel goes nearer and farther. W A S D Q E walk,
-the arrows turn. A tool that is chosen takes the left button; Escape gives it back.
+left drag turns around the point in the middle, right drag shifts, the wheel goes nearer and farther. A double click
+puts a point into the middle. W A S D Q E walk, the arrows turn. A tool that is chosen takes the left button; Escape
+gives it back. While selecting, Shift adds, Ctrl takes away, both keep what is in both.
 """
 _SIGNS = {
     "arrowleft": "←", "arrowright": "→", "arrowup": "↑", "arrowdown": "↓", "cmd/ctrl": "Ctrl", "shift": "Shift",
     "alt": "Alt", "delete": "Delete", "escape": "Esc", "space": "Space", "enter": "Enter", "tab": "Tab",
-    "backspace": "Backspace", "home": "Home", "end": "End", "pageup": "Page up", "pagedown": "Page down",
+    "backspace": "Backspace", "insert": "Insert", "home": "Home", "end": "End",
+    "pageup": "Page up", "pagedown": "Page down",
 }  # fmt: skip
 
 

@@ -42,11 +42,12 @@ class PickPanel:
         self.id: int | None = None
         self._shown: Any = None
         self._node: Any = None
-        self.pick = self.gui.add_button("Pick a splat", icon="pointer")
+        self.pick = self.gui.add_button("Pick a splat", icon="pointer", hint="Key I; Escape ends")
         self.values = self.gui.add_markdown(NOBODY)
         self.actions = self.gui.add_button_group("", ("Look at it", "Select it", "Forget it"), visible=False)
         self.pick.on_click(page.guarded(lambda _: self.toggle()))
         self.actions.on_click(page.guarded(self._acted))
+        page.toolbox.others[TOOL] = ("Pick a splat", "Click a splat to read its values on the tab Inspect.")
         page.on_key("Pick a splat", "I", self.toggle)
         page.client.scene.on_click()(page.guarded(self._clicked))
         page.every(_BEAT_SECS, self.refresh)
@@ -118,8 +119,7 @@ class PickPanel:
             if row is not None:
                 self.page.look_at(snapshot.model.rows["means"][row].detach().cpu().numpy())
         else:
-            reply = self.page.desk.submit(Select(AttributeRange("id", float(self.id), float(self.id))))
-            reply.add_done_callback(lambda done: done.exception() and self.page.failed(done.exception()))
+            self.page.toolbox.submit(Select(AttributeRange("id", float(self.id), float(self.id))))
 
     def _clicked(self, event: Any) -> None:
         if self.page.tool == TOOL:

@@ -69,6 +69,10 @@ class MeasuringPanel:
             (self._view, self.up_from_view), (self._take, self.set_scale), (self._forget, self.forget),
         ):  # fmt: skip
             button.on_click(page.guarded(lambda _, action=action: action()))
+        page.toolbox.others |= {
+            "measure": ("Measure", "Click two points of a surface."), "up": ("Up", "Click three points of the ground."),
+        }  # fmt: skip
+        page.toolbox.listen(self._tool_changed)
         page.client.scene.on_click()(page.guarded(self._clicked))
         page.every(BEAT_SECS, self._follow)
         self._follow()
@@ -86,6 +90,13 @@ class MeasuringPanel:
         self._clear()
         self._page.set_tool(tool)
         self._told.content = f"Click {TOOLS[tool]} points of a surface; Escape ends it."
+
+    def _tool_changed(self) -> None:
+        """Points that were not all given when the tool ended mean nothing."""
+        wanted = max(TOOLS.values()) if self._told.content.startswith(f"Click {TOOLS['up']}") else TOOLS["measure"]
+        if self._page.tool not in TOOLS and self._told.content.startswith("Click") and len(self.points) < wanted:
+            self._clear()
+            self._told.content = START
 
     def _clicked(self, event: viser.SceneClickEvent) -> None:
         tool = self._page.tool
@@ -116,7 +127,7 @@ class MeasuringPanel:
         self.measured = length_in_input(desk, distance(*self.points))
         self._take.disabled = False
         scale = placement_of(desk).scale
-        unscaled = "" if scale == 1 else f" ({self.measured:.4g} in the capture)"
+        unscaled = " units of the capture" if scale == 1 else f" ({self.measured:.4g} in the capture)"
         self._told.content = f"**{self.measured * scale:.4g}**{unscaled}"
         self._label(f"{self.measured * scale:.4g}")
 

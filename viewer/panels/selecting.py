@@ -14,63 +14,34 @@ from splat.viewer.tools.options import BRUSH_STEP, LEAST_BRUSH_PX, MOST_BRUSH_PX
 from splat.viewer.tools.toolbox import TOOLS, Toolbox
 
 ROWS = (
-    ("Draw", ("rect", "lasso", "polygon")),
-    ("", ("brush", "click")),
-    ("Colour", ("flood", "eyedropper")),
-    ("Solid", ("sphere", "box")),
+    ("Draw", ("rect", "lasso", "polygon"), "Keys R, L, P"),
+    ("", ("brush", "click"), "Keys B, V"),
+    ("Colour", ("flood", "eyedropper"), "Keys O, Ctrl+E"),
+    ("Solid", ("sphere", "box"), "Placed by a click; Enter selects what is inside"),
 )
-"""Label and tools of each row of buttons."""
+"""Label, tools and hint of each row of buttons."""
 KEYS = (
     ("rect", "R", None), ("lasso", "L", None), ("polygon", "P", None), ("brush", "B", None), ("click", "V", None),
     ("flood", "O", None), ("eyedropper", "E", "cmd/ctrl"),
 )  # fmt: skip
 REACHES = {"All behind": "centers", "Visible only": "visible"}
-STATUS_SECS = 0.2
-FRAME_MARGIN, FRAMED = 1.5, 0.75
-"""Room around a framed selection, and the share of it that counts: what lies far behind would push it away."""
 
 
 def build(page: Page) -> None:
     """The tab "Edit" with its first folder; editing and dragging add theirs."""
-    box = page.toolbox = Toolbox(page)
-    counts = page.client.gui.add_markdown(counts_text(page), order=-1.0)  # above the tabs: always in sight
-    with page.tabs.add_tab("Edit") as box.tab:
-        hint = page.client.gui.add_markdown(hint_text(box))
-        with page.client.gui.add_folder("Select"):
-            _tool_buttons(page, box)
-            _combining(page, box)
-            _sizes(page, box)
-            _whole(page, box)
+    box: Toolbox = page.toolbox
+    with page.tabs.add_tab("Edit") as box.tab, page.client.gui.add_folder("Select"):
+        _tool_buttons(page, box)
+        _combining(page, box)
+        _sizes(page, box)
+        _whole(page, box)
     _shortcuts(page, box)
-
-    def show_counts() -> None:
-        text = counts_text(page)
-        if counts.content != text:
-            counts.content = text
-
-    def show_tool() -> None:
-        hint.content = hint_text(box)
-
-    box.listen(show_tool)
-    page.every(STATUS_SECS, show_counts)
-
-
-def counts_text(page: Page) -> str:
-    status = page.desk.session.status
-    parts = ((status.selected, "selected"), (status.hidden, "hidden"), (status.locked, "locked"))
-    return " · ".join(f"**{count:,}** {word}" for count, word in parts)
-
-
-def hint_text(box: Toolbox) -> str:
-    if box.tool is None:
-        return "*No tool: the mouse moves the camera.*"
-    return f"**{box.tool.title}** — {box.tool.hint} *Escape ends.*"
 
 
 def _tool_buttons(page: Page, box: Toolbox) -> None:
-    names = {TOOLS[name].title: name for _, row in ROWS for name in row}
-    for label, row in ROWS:
-        group = page.client.gui.add_button_group(label, [TOOLS[name].title for name in row])
+    names = {TOOLS[name].title: name for _, row, _ in ROWS for name in row}
+    for label, row, hint in ROWS:
+        group = page.client.gui.add_button_group(label, [TOOLS[name].title for name in row], hint=hint)
         group.on_click(page.guarded(lambda event: box.toggle(names[event.target.value])))
 
 
@@ -109,9 +80,9 @@ def _sizes(page: Page, box: Toolbox) -> None:
         for handle, owners in ((radius, ("sphere",)), (size, ("box",)), (inside, ("sphere", "box"))):
             handle.visible = name in owners
         if name == "sphere":
-            radius.step, radius.value = options.radius / 50 or 0.01, options.radius
+            show_number(radius, options.radius, options.radius)
         if name == "box":
-            size.step, size.value = max(options.size) / 50 or 0.01, options.size
+            show_number(size, options.size, max(options.size))
 
     def resize(factor: float) -> None:
         brush.value = float(np.clip(options.brush_px * factor, LEAST_BRUSH_PX, MOST_BRUSH_PX))
@@ -120,6 +91,13 @@ def _sizes(page: Page, box: Toolbox) -> None:
     box.listen(follow)
     page.on_key("Smaller brush", "[", lambda: resize(1 / BRUSH_STEP))
     page.on_key("Larger brush", "]", lambda: resize(BRUSH_STEP))
+
+
+def show_number(handle: Any, value: Any, size: float) -> None:
+    """Lengths about as large as ``size``: with digits and steps that fit it, whatever a scene is measured in."""
+    step = 10.0 ** np.floor(np.log10(size / 20)) if size > 0 else 0.01
+    handle.step, handle.precision = float(step), max(0, 1 - int(np.log10(step)))
+    handle.value = value
 
 
 def _whole(page: Page, box: Toolbox) -> None:
@@ -141,7 +119,6 @@ def _shortcuts(page: Page, box: Toolbox) -> None:
         label = "Close or apply" if modifier is None else f"Close or apply: {combine}"
         page.on_key(label, "enter", _applying(box, modifier), modifier)
     page.on_key("One step back in the tool", "backspace", box.back)
-    page.on_key("Frame the selection", "F", lambda: frame(page, box))
 
 
 def _toggling(box: Toolbox, name: str) -> Any:
@@ -150,15 +127,3 @@ def _toggling(box: Toolbox, name: str) -> Any:
 
 def _applying(box: Toolbox, modifier: str | None) -> Any:
     return lambda: box.apply(modifier)
-
-
-def frame(page: Page, box: Toolbox) -> None:
-    """Put the selection in the middle of the picture, and all of it in sight."""
-    center = box.center()
-    if center is None:
-        page.notify("Nothing is selected.")
-        return
-    camera = page.camera()
-    slope = min(camera.width / camera.focal_px[0], camera.height / camera.focal_px[1]) / 2
-    least = 0.1 / page.desk.space.scale
-    page.look_at(center, max(FRAME_MARGIN * box.size(FRAMED) / slope, least))

@@ -41,10 +41,10 @@ class SpreadPanel:
             self.image = gui.add_image(np.zeros((HEIGHT_PX, BINS * BIN_PX, 3), np.uint8), format="png")
             self.range = gui.add_multi_slider("Range", 0, BINS, 1, (0, BINS), min_range=1)
             self.counts = gui.add_markdown("")
-            self.log_counts = gui.add_checkbox("Log counts", True)
-            self.log_values = gui.add_checkbox("Log values", False)
-            self.combine = gui.add_dropdown("Selection", COMBINES)
-            self.live = gui.add_checkbox("Dragging selects", True)
+            self.log_counts = gui.add_checkbox("Log counts", True, hint="Heights by their logarithm")
+            self.log_values = gui.add_checkbox("Log values", False, hint="Bins of equal factors")
+            self.combine = gui.add_dropdown("Selection", COMBINES, hint="What becomes of what is selected already")
+            self.live = gui.add_checkbox("Dragging selects", True, hint="A range that comes to rest is selected")
             self.select = gui.add_button("Select the range")
         self.attribute.on_update(guarded(lambda _: self._another()))
         self.log_values.on_update(guarded(lambda _: self._another()))
@@ -67,8 +67,7 @@ class SpreadPanel:
         """Select what is in the range."""
         self._due_at = None
         low, high = self.limits
-        reply = self.page.desk.submit(Select(AttributeRange(self.attribute.value, low, high), self.combine.value))
-        reply.add_done_callback(lambda done: done.exception() and self.page.failed(done.exception()))
+        self.page.toolbox.submit(Select(AttributeRange(self.attribute.value, low, high), self.combine.value))
 
     def tick(self) -> None:
         """Count when the model or the selection is another; select when a drag has come to rest."""

@@ -71,8 +71,7 @@ class SuspectsPanel:
         if snapshot is None:
             return
         kind = SUSPECTS[name]
-        reply = self.page.desk.submit(Select(AttributeRange(kind.attribute, *limits_of(kind, snapshot, self._radius))))
-        reply.add_done_callback(lambda done: done.exception() and self.page.failed(done.exception()))
+        self.page.toolbox.submit(Select(AttributeRange(kind.attribute, *limits_of(kind, snapshot, self._radius))))
 
     @property
     def _radius(self) -> float | None:

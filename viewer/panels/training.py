@@ -12,13 +12,14 @@ import viser
 
 from splat.live.commands import Change, Command, Pause, Resume, Save, Step, Stop
 from splat.live.news import Status
+from splat.live.snapshot import Snapshot
 from splat.viewer.figures.curves import condition, figures, thinned
 from splat.viewer.serving.pace import MOST_SHARE
 from splat.viewer.serving.page import Page
 
 STOPPING = """A finished run is evaluated and exported. An interrupted one leaves a checkpoint and can be taken up again
 with `splat train --resume`."""
-OPENED = "Nothing trains here: this is an opened model. It can be edited and exported."
+OPENED = "An opened model: nothing trains here. It can be looked at, edited and exported."
 OVER = "The training is over. Its last model can be edited and exported."
 BEAT_SECS = 0.3
 CURVE_SECS = 1.5
@@ -33,14 +34,17 @@ UNITS = {"splats": 1000.0}
 
 
 def build(page: Page) -> None:
+    was_trained = any(page.desk.link.news.curve(name) for name in CURVES)
+    if page.desk.standing and not was_trained:
+        with page.tabs.add_tab("Model"):
+            Opened(page)
+        return
     with page.tabs.add_tab("Training"):
         Figures(page)
         if page.desk.standing:
-            was_trained = any(page.desk.link.news.curve(name) for name in CURVES)
-            page.client.gui.add_markdown(OVER if was_trained else OPENED)
-            if was_trained:
-                with page.client.gui.add_folder("Curves"):
-                    Charts(page)
+            page.client.gui.add_markdown(OVER)
+            with page.client.gui.add_folder("Curves"):
+                Charts(page)
             return
         controls = Controls(page)
         with page.client.gui.add_folder("Curves"):
@@ -49,6 +53,26 @@ def build(page: Page) -> None:
             settings = Settings(page)
         page.every(BEAT_SECS, controls.follow)
         page.every(BEAT_SECS, settings.follow)
+
+
+class Opened:
+    """What was opened."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._text = page.client.gui.add_markdown("")
+        page.client.gui.add_markdown(OPENED)
+        self._follow()
+        page.every(BEAT_SECS, self._follow)
+
+    def _follow(self) -> None:
+        snapshot, desk = self._page.snapshot, self._page.desk
+        of_scene = "splats" if desk.scene is None else desk.scene.name
+        name = of_scene if desk.run_dir is None else desk.run_dir.name
+        rows = [] if snapshot is None else [f"| {name} | {value} |" for name, value in opened_figures(snapshot)]
+        content = "\n".join([f"**{name}**", "", "| | |", "|---|---|", *rows])
+        if content != self._text.content:
+            self._text.content = content
 
 
 class Figures:
@@ -85,7 +109,7 @@ class Controls:
         self._share = gui.add_slider(
             "Training's share", min=0.0, max=MOST_SHARE, step=0.01,
             initial_value=min(page.desk.share.training, MOST_SHARE),
-            hint="Of the time, while somebody moves the view; the rest goes into pictures",
+            hint="Of the time, while somebody moves the view, 0 to 1; the rest goes into pictures",
         )  # fmt: skip
         self._modal: viser.GuiModalHandle | None = None
         self._pause.on_click(page.guarded(lambda _: self._toggle()))
@@ -232,6 +256,13 @@ class Settings:
         elif name == "background":
             value = tuple(round(255 * channel) for channel in value)
         self._handles[name].value = value
+
+
+def opened_figures(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """What a model is made of, as words."""
+    model = snapshot.model
+    rows = [("splats", f"{model.count:,}"), ("primitive", model.primitive.kind), ("SH degree", str(model.sh_degree))]
+    return [*rows, ("trained for", f"{snapshot.step:,} steps")] if snapshot.step else rows
 
 
 def answered(page: Page, reply: Future, said: Callable[[Any], str] | None = None) -> None:

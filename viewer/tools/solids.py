@@ -45,6 +45,7 @@ class _Solid(Tool):
             self.stop()
             self.center = picked.at
             self._build()
+            self.box.announce()  # a size may have been chosen
 
     def changed(self) -> None:
         self._show()

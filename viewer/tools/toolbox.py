@@ -54,6 +54,8 @@ class Toolbox:
         self.lines = ScreenLines(page)
         self.preview = Preview(page)
         self.plane = ToolPlane(self)
+        self.others: dict[str, tuple[str, str]] = {}
+        """Title and hint of tools that catch their clicks themselves, by name; filled by their panels."""
         self._made: dict[str, Tool] = {}
         self._listeners: list[Callable[[], None]] = []
         self.name = ""
@@ -77,6 +79,10 @@ class Toolbox:
         """Make a tool active; the active one gives the mouse back to the camera."""
         self.use("" if self.name == name else name)
 
+    def says(self) -> tuple[str, str] | None:
+        """Title and hint of the active tool; None where the mouse moves the camera."""
+        return self.others.get(self.name) if self.tool is None else (self.tool.title, self.tool.hint)
+
     def set(self, **options: Any) -> None:
         """Change options; the active tool follows."""
         for key, value in options.items():
@@ -84,8 +90,13 @@ class Toolbox:
         self.runner.newest("changed", self._changed)
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` when another tool is active, on the toolbox's thread."""
+        """Call ``listener`` when another tool is active or has chosen its size, on the toolbox's thread."""
         self._listeners.append(listener)
+
+    def announce(self) -> None:
+        """Call those who listen."""
+        for listener in self._listeners:
+            listener()
 
     # --- from the mouse and the keys -------------------------------------------------------------------------------
 
@@ -210,8 +221,7 @@ class Toolbox:
             clicks=tool is not None and tool.catches_clicks,
             rectangles=tool is not None and tool.catches_rectangles,
         )
-        for listener in self._listeners:
-            listener()
+        self.announce()
 
     def _changed(self) -> None:
         if self.tool is not None:
