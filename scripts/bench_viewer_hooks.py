@@ -90,6 +90,9 @@ SCRIPT = r"""
 })();
 """
 CAMERA, DRAG = "ViewerCameraMessage", "SceneNodeDragMessage"
+VIEW_STEP = 1e-5
+"""Of the numbers of a view. The page tells a movement twice, at once still with the view it comes from but for the last
+bits; a pixel is fifty times this."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,9 @@ class Picture:
     shown: float
     """The beginning of the animation frame after the one that drew it: its pixels are the compositor's then."""
     frame: Frame
-    state: tuple[Any, ...]
-    """What it shows: pictures of the same state are the same picture, but for their quality."""
+    state: tuple[int, int]
+    """Number of the view, and of the previews of dragged rows: pictures of the same state are the same picture, but for
+    their quality."""
 
 
 def joined(rows: Sequence[dict[str, Any]], frames: Sequence[Frame], previews: Sequence[float],
@@ -136,16 +140,27 @@ def joined(rows: Sequence[dict[str, Any]], frames: Sequence[Frame], previews: Se
     next begins when the page has answered: a picture is the last frame that was begun before it came. ``rows`` are the
     page's, in its milliseconds; ``offset`` seconds lead from its clock to ours; ``previews`` are the times at which
     dragged rows changed."""
-    begun, found = [frame.begun for frame in frames], []
+    begun, views, found = [frame.begun for frame in frames], numbered([frame.view for frame in frames]), []
     for row in rows:
         came = row["came"] / 1000 + offset
         number = bisect_right(begun, came) - 1
         if number < 0 or row["shown"] is None:
             continue
-        frame = frames[number]
-        state = (frame.view, bisect_right(previews, frame.begun))
-        found.append(Picture(came, row["shown"] / 1000 + offset, frame, state))
+        state = (views[number], bisect_right(previews, frames[number].begun))
+        found.append(Picture(came, row["shown"] / 1000 + offset, frames[number], state))
     return found
+
+
+def numbered(views: Sequence[tuple[float, ...]]) -> list[int]:
+    """A number for each, that of the one before where nothing has moved since that began."""
+    numbers: list[int] = []
+    first: np.ndarray | None = None
+    for view in map(np.asarray, views):
+        moved = first is None or np.abs(view - first).max() > VIEW_STEP
+        if moved:
+            first = view
+        numbers.append((numbers[-1] if numbers else 0) + int(moved))
+    return numbers
 
 
 def answer(at: float, until: float, heard: Sequence[float], pictures: Sequence[Picture]) -> dict[str, float] | None:

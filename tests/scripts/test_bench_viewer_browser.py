@@ -38,14 +38,15 @@ def row(came: float, shown: float | None) -> dict[str, float | None]:
 
 def seen() -> list[hooks.Picture]:
     """A rest at A; a movement at 100.0, of which the server hears at 100.02 (still with A) and 100.04 (B)."""
-    frames = [frame(99.0, A, "still"), frame(100.02, A), frame(100.05, B), frame(100.20, B, "still")]
+    almost = (A[0] + 3e-7,)
+    frames = [frame(99.0, A, "still"), frame(100.02, almost), frame(100.05, B), frame(100.20, B, "still")]
     rows = [row(99.05, 99.1), row(100.04, 100.06), row(100.065, 100.09), row(100.215, 100.25)]
     return hooks.joined(rows, frames, [], OFFSET)
 
 
 def test_a_picture_is_the_frame_that_was_on_its_way() -> None:
     pictures = seen()
-    assert [one.frame.view for one in pictures] == [A, A, B, B]
+    assert [one.state for one in pictures] == [(1, 0), (1, 0), (2, 0), (2, 0)]
     assert pictures[2].shown == pytest.approx(100.09)
     # begun, but not yet noted as handed out, when it came; and one that never was shown
     early = hooks.joined([row(100.029, 100.05), row(100.06, None)], [frame(100.02, A), frame(100.055, B)], [], OFFSET)
@@ -71,6 +72,13 @@ def test_a_drag_is_answered_by_a_picture_of_other_rows() -> None:
     told = hooks.answer(100.0, 101.0, [100.01], hooks.joined(rows, frames, [100.025], OFFSET))
     assert round(told["first_ms"]) == 70 and round(told["sharp_ms"]) == 240 and round(told["server_ms"]) == 30
     assert hooks.answer(100.0, 101.0, [100.01], hooks.joined(rows, frames, [], OFFSET)) is None
+
+
+def test_views_that_differ_in_the_last_bits_are_one() -> None:
+    assert hooks.numbered([]) == []
+    assert hooks.numbered([(1.0, 0.0), (1.0, 3e-7), (1.2, 0.0), (1.2, 1e-8), (1.0, 0.0)]) == [1, 1, 2, 2, 3]
+    creeping = [(4e-6 * i,) for i in range(8)]
+    assert hooks.numbered(creeping) == [1, 1, 1, 2, 2, 2, 3, 3], "what creeps has moved after a while"
 
 
 def test_the_same_picture_counts_once() -> None:
