@@ -16,18 +16,21 @@ from typing import Any
 import numpy as np
 
 from splat.cli.conversion import Stage, open_stage, run_folder_of, scene_views, some
-from splat.cli.opening import OpenedModel, moved_to, open_model
+from splat.cli.opening import OpenedModel, background_behind, moved_to, open_model
 from splat.cli.parsing import UsageError
 from splat.cli.signals import GracefulStop
 from splat.compress.none import NoCompression
 from splat.compress.protocol import Compressor, CompressState, Goal
 from splat.compress.registry import COMPRESSORS
-from splat.config.assemble import Parts, fixed_background, gather, trainer_of
+from splat.config.assemble import Parts, gather, trainer_of
 from splat.config.build import build_config, nested
 from splat.config.compressing import bytes_text, check_compressor, write_compressed
 from splat.config.schema import TrainConfig
 from splat.config.starting import primitive_table
 from splat.config.toml_io import read_toml
+from splat.edit.json_ops import read_log
+from splat.edit.marks import EDIT_LOG, mark_of_header
+from splat.edit.session import CHANGES_PICTURE
 from splat.errors import UserError
 from splat.evaluate.conversion import Views
 from splat.evaluate.decoded import PictureScore, picture_score
@@ -63,6 +66,17 @@ class Bench:
     """Views that a goal may be searched on: never the held-out ones."""
     parts: Parts | None
     """What training needs; None without a capture."""
+
+    edited: bool = False
+    """Photographs contradict the model: it holds edits by hand, and not selections alone."""
+
+
+def _was_edited(opened: OpenedModel) -> bool:
+    count, run_dir = mark_of_header(opened.header).count, run_folder_of(opened.source)
+    log = None if run_dir is None else run_dir / EDIT_LOG
+    if not count or log is None or not log.exists():
+        return count > 0
+    return any(op.kind in CHANGES_PICTURE for op in read_log(log)[:count])
 
 
 class Compression:
@@ -166,6 +180,12 @@ class Compression:
             return 0
         if compressor.kind == "none":  # nothing to train through
             return 0
+        if bench.edited and asked != 0:
+            contradiction = "the photographs contradict what was edited by hand"
+            if asked is None:
+                self._say(f"{contradiction}: it is packed as it is; --steps {DEFAULT_STEPS} trains it all the same")
+                return 0
+            self._say(f"warning: {contradiction}, and training pulls them back")
         return DEFAULT_STEPS if asked is None else asked
 
     # the work -----------------------------------------------------------------------------------------------
@@ -193,11 +213,14 @@ class Compression:
     def _bench_of_run(parts: Parts, opened: OpenedModel) -> Bench:
         scene, store = parts.scene, parts.store
         stage = Stage(parts.device, parts.rasterizer, scene_views(scene, store), scene.train_cameras,
-                      fixed_background(parts.config), None, scene)  # fmt: skip
+                      background_behind(opened, parts.config), None, scene)  # fmt: skip
+        if opened.background is not None:
+            parts.state.changes = {"background": list(opened.background)}
         indices = some(scene.train_indices)
         tuning = Views([scene.cameras[i] for i in indices], "training views", lambda view: store.frame(indices[view]))
         model = replace(parts.state.model, rows=dict(parts.state.model.rows)).detached()
-        return Bench(model, stage, scene_header(scene, step=opened.step), tuning, parts)
+        facts = {**(opened.header.get("provenance") or {}), "scene": scene.name, "step": opened.step}
+        return Bench(model, stage, {**scene_header(scene), "provenance": facts}, tuning, parts, _was_edited(opened))
 
     def _tuned(self, compressor: Compressor, bench: Bench) -> Compressor:
         if self._goal is None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from splat.cli.opening import OpenedModel, moved_to, run_config, run_scene
-from splat.config.assemble import Parts, fixed_background, image_store
+from splat.cli.opening import OpenedModel, background_behind, moved_to, run_config, run_scene
+from splat.config.assemble import Parts, background_now, image_store
 from splat.config.build import build_config
 from splat.config.devices import choose_device
 from splat.config.schema import RenderConfig
@@ -39,9 +39,9 @@ def tell_training(parts: Parts, run_dir: Path, say: Say) -> None:
     state = parts.shown(parts.state)
     if what_is_lost(state.model) is None:
         return
-    views = scene_views(parts.scene, parts.store)
+    views, background = scene_views(parts.scene, parts.store), background_now(parts.config, state.changes)
     try:
-        loss = conversion_loss(state.model, parts.rasterizer, views, background=fixed_background(parts.config))
+        loss = conversion_loss(state.model, parts.rasterizer, views, background=background)
     except UserError as error:
         say(f"warning: what the PLY lost was not measured: {error}")
         return
@@ -97,8 +97,8 @@ def open_stage(source: Path, opened: OpenedModel, say: Say, *, scene: Path | Non
         capture = run_scene(config, say)
         store = stack.enter_context(image_store(config, capture))
         from_model = capture.world_from_input if frame_of(opened) == "capture" else None
-        yield Stage(device, rasterizer, scene_views(capture, store), capture.train_cameras, fixed_background(config),
-                    from_model, capture)  # fmt: skip
+        yield Stage(device, rasterizer, scene_views(capture, store), capture.train_cameras,
+                    background_behind(opened, config), from_model, capture)  # fmt: skip
 
 
 def stage_without_capture(opened: OpenedModel, device: Any, rasterizer: Rasterizer, run_dir: Path | None) -> Stage:

@@ -18,7 +18,7 @@ import numpy as np
 
 from splat.cli.conversion import Say, Stage, scene_views
 from splat.cli.parsing import Parser, UsageError
-from splat.config.assemble import Parts, fixed_background
+from splat.config.assemble import Parts, background_now
 from splat.errors import UserError
 from splat.evaluate.decoded import PictureScore, picture_score, require_drawable, seen_importance
 from splat.io.atomic import write_text
@@ -325,7 +325,7 @@ def export_finished(parts: Parts, run_dir: Path, say: Say) -> None:
     file = run_dir / "model.safetensors"
     loaded = read_model(file)
     stage = Stage(parts.device, parts.rasterizer, scene_views(parts.scene, parts.store), parts.scene.train_cameras,
-                  fixed_background(parts.config), None, parts.scene)  # fmt: skip
+                  background_now(parts.config, parts.state.changes), None, parts.scene)  # fmt: skip
     targets = [(name, run_dir / file_name("export", name)) for name in names]
     source = source_of(loaded.model, loaded.header, [file])
     source = replace(source, header=placed_header(source.header, set_by_hand(run_dir, say)))

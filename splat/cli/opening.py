@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from splat.config.assemble import open_capture
+from splat.config.assemble import fixed_background, open_capture
 from splat.config.build import build_config, effective, nested
 from splat.config.schema import TrainConfig
 from splat.config.starting import model_of_checkpoint
@@ -15,6 +15,7 @@ from splat.config.toml_io import parse_toml, read_toml
 from splat.edit.marks import EDIT_LOG, mark_of_log
 from splat.errors import UserError
 from splat.io.formats import model_file, read_model, sniff
+from splat.io.header import background_of_header, background_text
 from splat.model.labels import Labels
 from splat.model.splat_model import SplatModel
 from splat.render.types import Rasterizer, RenderOptions
@@ -32,6 +33,11 @@ class OpenedModel:
     header: dict[str, Any]
     step: int | None
     source: Path
+
+    @property
+    def background(self) -> tuple[float, float, float] | None:
+        """The colour behind the splats that was set by hand while they were trained; None where none was."""
+        return background_of_header(self.header)
 
 
 def run_config(run_dir: Path, settings: dict[str, Any] | None = None) -> TrainConfig:
@@ -83,8 +89,20 @@ def _from_checkpoint(run_dir: Path, say: Say) -> OpenedModel:
     model = model_of_checkpoint(config, checkpoint)
     compress = restored_compress(checkpoint, model.device)
     model = effective(config).compressor.finished(compress, checkpoint.step, model)
-    header = mark_of_log(run_dir / EDIT_LOG, checkpoint.edits_done).in_header({"provenance": {"step": checkpoint.step}})
+    facts: dict[str, Any] = {"step": checkpoint.step}
+    if "background" in checkpoint.changes:
+        facts["background"] = background_text(checkpoint.changes["background"])
+    header = mark_of_log(run_dir / EDIT_LOG, checkpoint.edits_done).in_header({"provenance": facts})
     return OpenedModel(model, header, checkpoint.step, checkpoint.path)
+
+
+def background_behind(
+    opened: OpenedModel, config: TrainConfig, settings: Mapping[str, Any] | None = None
+) -> tuple[float, float, float]:
+    """The colour behind pictures whose camera names none: what the command line says (``settings``), else what was set
+    by hand while the model was trained, else what the run's configuration says."""
+    asked = fixed_background(config)
+    return asked if opened.background is None or "optim.background" in (settings or {}) else opened.background
 
 
 def labels_of(run_dir: Path, opened: OpenedModel) -> Labels:

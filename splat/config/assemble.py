@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -226,7 +226,7 @@ def prepare(parts: Parts, run_dir: Path, *, stream: TextIO, say: Say, version: s
 
     outputs = Outputs(
         run_dir, parts.scene, parts.store, parts.rasterizer,
-        background=lambda: _background_now(config, parts.state), abandon=between_views,
+        background=lambda: background_now(config, parts.state.changes), abandon=between_views,
     )  # fmt: skip
     trainer = trainer_of(
         parts, link.commands,
@@ -300,9 +300,9 @@ def fixed_background(config: TrainConfig) -> tuple[float, float, float]:
     return BACKGROUNDS[config.optim.background] or (0.0, 0.0, 0.0)
 
 
-def _background_now(config: TrainConfig, state: TrainState) -> tuple[float, float, float]:
+def background_now(config: TrainConfig, changes: Mapping[str, Any]) -> tuple[float, float, float]:
     """The same with what was changed by hand."""
-    changed = state.changes.get("background")
+    changed = changes.get("background")
     return fixed_background(config) if changed is None else tuple(changed)
 
 

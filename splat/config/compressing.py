@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from splat.compress.protocol import Compressor, CompressState
-from splat.edit.marks import EDIT_LOG, mark_of_log
+from splat.config.outputs import run_header
 from splat.errors import UserError
 from splat.io.atomic import write_error
-from splat.io.header import scene_header
 from splat.io.packed import Packed
 from splat.model.splat_model import SplatModel
 from splat.scene.types import Scene
@@ -81,8 +80,7 @@ def pack_export(
 
     def export(state: TrainState) -> None:
         path = run_dir / PACKED_NAME
-        done = mark_of_log(run_dir / EDIT_LOG, state.edits_done)
-        header = done.in_header(scene_header(scene, step=state.step))
+        header = run_header(run_dir, scene, state)
         began = time.perf_counter()
         packed = write_compressed(compressor, state.compress, state.model, path, header)
         if packed is None:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from splat.edit.marks import EDIT_LOG, mark_of_log
 from splat.evaluate.views import Evaluation, evaluate_views, render_color, to_8bit, write_per_view
 from splat.io.cameras_json import write_cameras_json
 from splat.io.formats import write_model
-from splat.io.header import scene_header
+from splat.io.header import background_text, scene_header
 from splat.io.png import write_png
 from splat.render.types import Rasterizer
 from splat.scene.images import ImageStore
 from splat.scene.types import Scene
 from splat.train.errors import EvaluationAbandoned
 from splat.train.state import TrainState
+
+
+def run_header(run_dir: Path, scene: Scene, state: TrainState) -> dict[str, Any]:
+    """The header of model files of a run: where it stands, what was edited, and a background set by hand."""
+    facts: dict[str, Any] = {"step": state.step}
+    if "background" in state.changes:
+        facts["background"] = background_text(state.changes["background"])
+    return mark_of_log(Path(run_dir) / EDIT_LOG, state.edits_done).in_header(scene_header(scene, **facts))
 
 
 class Outputs:
@@ -55,8 +64,7 @@ class Outputs:
 
     def export(self, state: TrainState) -> None:
         """``model.safetensors`` as trained, the PLY and the cameras in the capture's own frame."""
-        done = mark_of_log(self._run_dir / EDIT_LOG, state.edits_done)
-        header = done.in_header(scene_header(self._scene, step=state.step))
+        header = run_header(self._run_dir, self._scene, state)
         write_model(state.model, self._run_dir / "model.safetensors", format="native", header=header)
         ply = self._run_dir / "point_cloud" / f"iteration_{state.step}" / "point_cloud.ply"
         write_model(state.model, ply, format="ply", header=header)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,25 @@ def scene_header(scene: Scene, **provenance: Any) -> dict[str, Any]:
         header["up_axis"] = (rotation.T @ up_direction(scene.cameras)).tolist()
         header["start_view"] = _first_view(scene)
     return header
+
+
+def background_text(colour: Sequence[float]) -> str:
+    """A background [3] in 0..1, as ``provenance`` holds it under ``background``; ``background_of_header`` reads it."""
+    return " ".join(repr(float(part)) for part in colour)
+
+
+def background_of_header(header: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """The colour set by hand behind the splats of the training that a file comes from; None where it says none."""
+    provenance = header.get("provenance")
+    text = provenance.get("background") if isinstance(provenance, Mapping) else None
+    parts = text.split() if isinstance(text, str) else []
+    if len(parts) != 3 or not all(_NUMBER.fullmatch(part) for part in parts):
+        return None
+    colour = tuple(float(part) for part in parts)
+    return colour if all(part <= 1 for part in colour) else None
+
+
+_NUMBER = re.compile(r"\d{1,20}(\.\d{1,20})?(e-\d{1,3})?")
 
 
 def _first_view(scene: Scene) -> dict[str, Any]:

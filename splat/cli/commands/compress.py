@@ -21,7 +21,8 @@ pictures), beside the model's own and the size of its PLY. The run itself stays 
   --compressor KIND    how; without it the run's own, or the one that can reach the goal
 {compressors}
   --compressor.KEY V   one of its settings; 'splat train --help-all' lists them
-  --steps N            training steps through the compressor; 500 where there is a capture, 0 packs as it is
+  --steps N            training steps through the compressor; 500 where there is a capture and nothing was edited by
+                       hand (photographs pull edits back), 0 packs as it is
   --target-mb X        the best picture in at most X MB (10^6 bytes)
   --max-psnr-drop D    the smallest file that loses at most D dB; wants photographs
   -o, --output OUT     the file to write; without it compressed.spack in the run, or FILE's name with .spack

@@ -57,8 +57,8 @@ def run(argv: Sequence[str]) -> int:
 
 def evaluate_run(run_dir: Path, args: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """Measure, print the table, and return what ``--json`` writes."""
-    from splat.cli.opening import moved_to, open_model, require_drawable, run_config, run_scene
-    from splat.config.assemble import fixed_background, image_store
+    from splat.cli.opening import background_behind, moved_to, open_model, require_drawable, run_config, run_scene
+    from splat.config.assemble import image_store
     from splat.config.devices import choose_device
     from splat.errors import UserError
     from splat.evaluate.views import evaluate_views, write_per_view
@@ -79,8 +79,8 @@ def evaluate_run(run_dir: Path, args: Any, settings: dict[str, Any]) -> dict[str
     with image_store(config, scene) as store:
         evaluation = evaluate_views(
             model, rasterizer, scene.test_cameras, lambda view: store.frame(scene.test_indices[view]),
-            background=fixed_background(config), save_dir=None if args.no_images else run_dir / "renders" / label,
-            protocol=dict(scene.protocol),
+            background=background_behind(opened, config, settings), protocol=dict(scene.protocol),
+            save_dir=None if args.no_images else run_dir / "renders" / label,
         )  # fmt: skip
     if not args.model:
         write_per_view(run_dir / "per_view.json", evaluation, step=opened.step)

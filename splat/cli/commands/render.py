@@ -36,7 +36,7 @@ path file the video RUN/renders/<its name>.mp4.
   --size WxH         of a path file's pictures (default what it says, or 1280x720)
   --channels LIST    any of color,depth,alpha (default color)
   --depth-kind K     expected (default) or median                --raw-depth F   none, png16 or npy
-  --background C     black (default) or white
+  --background C     black or white; without it the one that was trained before, black where that was random
   -r, --downscale N  divide picture sides by N                   --max-size PX
   --model FILE       draw this model file instead of the run's newest
   --scene DIR        the capture, if it has moved (or for a model file outside a run)
@@ -84,7 +84,7 @@ def run(argv: Sequence[str]) -> int:
         channels = [name for name in (args.channels or "color").replace(",", " ").split() if name]
         written = render_views(
             model, rasterizer, cameras, out, channels=channels, depth=args.depth_kind, raw_depth=args.raw_depth,
-            background=BACKGROUNDS[args.background], fps=fps,
+            background=_behind(args, opened, config), fps=fps,
         )  # fmt: skip
     for path in written:
         print(path)
@@ -125,6 +125,12 @@ def _of_capture(target: Path, args: argparse.Namespace, config: TrainConfig, say
     return opened, cameras, which, args.fps or 30.0, None
 
 
+def _behind(args: argparse.Namespace, opened: Any, config: TrainConfig) -> tuple[float, float, float]:
+    from splat.cli.opening import background_behind
+
+    return BACKGROUNDS[args.background] if args.background else background_behind(opened, config)
+
+
 def _along_file(target: Path, args: argparse.Namespace, config: TrainConfig, say: Say) -> Views:
     """The keys stand in the capture's frame: moved into that of the model, which its file knows (a checkpoint's is
     that of the run's capture)."""
@@ -149,7 +155,7 @@ def _along_file(target: Path, args: argparse.Namespace, config: TrainConfig, say
     if args.channels is None and args.raw_depth == "none":
         from splat.cli.filming import styled_shots
 
-        styled = styled_shots(path, size, BACKGROUNDS[args.background])
+        styled = styled_shots(path, size, _behind(args, opened, config))
     return opened, path.cameras(size=size), Path(args.path).stem + ".mp4", path.fps, styled
 
 
@@ -166,7 +172,7 @@ def _parser() -> Parser:
     parser.add_argument("--channels")
     parser.add_argument("--depth-kind", default="expected", choices=("expected", "median"))
     parser.add_argument("--raw-depth", default="none", choices=("none", "png16", "npy"))
-    parser.add_argument("--background", default="black", choices=tuple(BACKGROUNDS))
+    parser.add_argument("--background", choices=tuple(BACKGROUNDS))
     parser.add_argument("-r", "--downscale")
     parser.add_argument("--max-size")
     parser.add_argument("--model")
