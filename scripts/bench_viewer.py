@@ -40,7 +40,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench_viewer_browser import measured_in_browser, served
+from bench_viewer_browser import browser_program, measured_in_browser, served
 from bench_viewer_drag import drag_cost
 from bench_viewer_hooks import spread
 from bench_viewer_table import table
@@ -205,6 +205,8 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for, one part after the other, with the machine's load (of the last minute) before."""
     parts, result = set(args.only), {"size": args.pixels, "cores": os.cpu_count(), "load": {}}
     prepare_process(args.threads)
+    if "browser" in parts:
+        browser_program(args.size)  # what is missing is told before anything is measured
 
     def begin(part: str) -> None:
         result["load"][part] = os.getloadavg()[0]
@@ -250,6 +252,17 @@ def seconds(text: str) -> float:
     return value
 
 
+def part_of_one(text: str) -> float:
+    """0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' does not fit: use 0 to 1")
+    return value
+
+
 def whole(text: str) -> int:
     """One and more."""
     if not text.isdecimal() or int(text) < 1:
@@ -269,7 +282,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--secs", type=seconds, default=8.0, help="of a window")
     parser.add_argument("--rounds", type=whole, default=5)
     parser.add_argument("--warm-steps", type=whole, default=200)
-    parser.add_argument("--share", type=float, default=0.5, help="of the time for training, in latency and fps")
+    parser.add_argument("--share", type=part_of_one, default=0.5, help="of the time for training, in latency and fps")
     parser.add_argument("--threads", type=int, default=0, help="of the native core; 0: one per core")
     parser.add_argument("--size", type=pixels, default=(640, 480), help="of the page, as 640x480")
     parser.add_argument("--json", type=Path)
@@ -277,12 +290,12 @@ def main(argv: list[str] | None = None) -> int:
     args.pixels = f"{args.size[0]}x{args.size[1]}"
     try:
         result = measured(args)
+        print(table(result))
+        if args.json is not None:
+            write_text(args.json, json.dumps(result, indent=1) + "\n")
     except UserError as error:
         print(f"bench_viewer: {error}", file=sys.stderr)
         return 2
-    print(table(result))
-    if args.json is not None:
-        write_text(args.json, json.dumps(result, indent=1) + "\n")
     return 0
 
 

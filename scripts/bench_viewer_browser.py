@@ -74,13 +74,12 @@ Spot = tuple[float, float]
 
 def measured_in_browser(args: Namespace, without: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
     """All of it, in rounds that take turns; ``without(url)`` measures a page without a browser on the same viewer."""
-    if args.size[0] < LEAST_WIDTH:
-        raise UserError(f"--size {args.size[0]}x{args.size[1]} is too narrow for a browser: use {LEAST_WIDTH} and more")
+    program = browser_program(args.size)
     from_files = [args.model] if args.model is not None else []
     orbited = model_to_drag(from_files, 1)
     dragged = {number: model_to_drag(args.dragged or from_files, number) for number in DRAGGED}
     rounds: list[dict[str, Any]] = []
-    with chromium() as browser:
+    with chromium(program) as browser:
         for number in range(args.rounds):
             found: dict[str, Any] = {"drag": {}}
             with served(orbited) as (viewer, url):
@@ -106,27 +105,35 @@ def pooled(rounds: list[Any]) -> Any:
                 for name in names}  # fmt: skip
     if isinstance(first, list):
         return spread([value for found in rounds for value in found])
-    return statistics.median(rounds)
+    known = [number for number in rounds if number is not None]
+    return statistics.median(known) if known else None
 
 
 # the browser --------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """A browser. UserError where what drives it, or itself, is missing."""
+def browser_program(size: tuple[int, int]) -> str:
+    """Where Chromium is. UserError where it or what drives it is missing, or the page would be too narrow."""
+    if size[0] < LEAST_WIDTH:
+        raise UserError(f"--size {size[0]}x{size[1]} is too narrow for a browser: use {LEAST_WIDTH} and more")
     if importlib.util.find_spec("playwright") is None:
         raise UserError("the part 'browser' needs playwright, which is not installed: pip install 'splat[test]'")
-    from playwright.sync_api import Error, sync_playwright
-
     found = os.environ.get("SPLAT_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None:
         raise UserError(f"the part 'browser' needs one of {', '.join(CHROMIUM)}, or SPLAT_CHROMIUM to name one")
+    return found
+
+
+@contextmanager
+def chromium(program: str) -> Iterator[Any]:
+    """A browser. UserError where it does not start."""
+    from playwright.sync_api import Error, sync_playwright
+
     with sync_playwright() as playwright:
         try:
-            opened = playwright.chromium.launch(executable_path=found, headless=True, args=list(FLAGS))
+            opened = playwright.chromium.launch(executable_path=program, headless=True, args=list(FLAGS))
         except Error as error:
-            raise UserError(f"{found} does not start: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{program} does not start: {str(error).splitlines()[0]}") from error
         try:
             yield opened
         finally:
@@ -135,8 +142,9 @@ def chromium() -> Iterator[Any]:
 
 @contextmanager
 def served(model: SplatModel) -> Iterator[tuple[Viewer, str]]:
-    """A viewer on a model that nothing trains, and its address."""
+    """A viewer on a model that nothing trains, and its address. ``model`` stays as it is."""
     rasterizer = choose("cpu")
+    model = SplatModel(model.primitive, dict(model.rows), model.sh_degree, model.filter2d, model.filter3d)
     with StandingHost(model) as host:
         viewer = Viewer(host.link, rasterizer=rasterizer, session=EditSession(rasterizer=rasterizer), port=0,
                         token="bench", model=model, standing=True)  # fmt: skip

@@ -136,11 +136,14 @@ def test_processor_time_of_what_descends_from_a_process() -> None:
     assert load.machine_secs("cpu  100 10 20 5000 30 1 2 3 0 0\ncpu0 1 2", 100) == pytest.approx(1.36)
 
 
-def test_wrong_calls_are_told(capsys, tmp_path) -> None:
+def test_wrong_calls_are_told(capsys, tmp_path, monkeypatch) -> None:
     assert bench.main([str(tmp_path), "--only", "training", "--rounds", "1", "--secs", "1"]) == 2
     assert "bench_viewer: " in capsys.readouterr().err
+    monkeypatch.setattr(bench, "drag_cost", lambda *_: {})
+    assert bench.main(["--only", "drag", "--json", str(tmp_path)]) == 2, "a folder stands where the file should"
+    assert str(tmp_path) in capsys.readouterr().err
     for wrong in (["--only", "everything"], ["--size", "640"], ["--size", "0x3"], ["--secs", "0.1"], ["--secs", "x"],
-                  ["--rounds", "0"]):  # fmt: skip
+                  ["--rounds", "0"], ["--share", "1.2"]):  # fmt: skip
         with pytest.raises(SystemExit):
             bench.main(wrong)
         assert "invalid choice" in (said := capsys.readouterr().err) or "does not fit" in said

@@ -12,7 +12,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "viewer"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "io"))
 
 pytest.importorskip("viser")
 
@@ -21,6 +20,8 @@ import bench_viewer_browser as browser
 import bench_viewer_hooks as hooks
 import bench_viewer_table as table
 import serving
+
+from splat.errors import UserError
 
 A, B, C = (1.0,), (2.0,), (3.0,)
 """Views."""
@@ -34,6 +35,14 @@ def frame(begun: float, view: tuple[float, ...], why: str = "moving") -> hooks.F
 def row(came: float, shown: float | None) -> dict[str, float | None]:
     """A picture as the page tells of it."""
     return {"came": 1000 * (came - OFFSET), "shown": None if shown is None else 1000 * (shown - OFFSET)}
+
+
+def a_browser() -> str:
+    """Where it is; skips the test where there is none."""
+    try:
+        return browser.browser_program((640, 480))
+    except UserError as missing:
+        pytest.skip(str(missing))
 
 
 def seen() -> list[hooks.Picture]:
@@ -115,10 +124,10 @@ def test_spreads_and_rounds() -> None:
     ten = hooks.spread(list(range(1, 12)))
     assert ten == {"median": 6.0, "p10": 2.0, "p90": 10.0, "count": 11}
     rounds = [{"x": [1.0, 3.0], "n": 2.0, "unanswered": 1}, {"x": [2.0], "n": 4.0, "unanswered": 2},
-              {"n": 9.0, "unanswered": 0}]  # fmt: skip
+              {"n": 9.0, "unanswered": 0, "none": None}]  # fmt: skip
     pooled = browser.pooled(rounds)
     assert pooled["x"]["median"] == 2 and pooled["x"]["count"] == 3
-    assert pooled["n"] == 4 and pooled["unanswered"] == 3
+    assert pooled["n"] == 4 and pooled["unanswered"] == 3 and pooled["none"] is None
 
 
 def test_the_mouse_goes_round() -> None:
@@ -128,15 +137,13 @@ def test_the_mouse_goes_round() -> None:
 
 
 def test_what_is_missing_is_told(capsys, monkeypatch) -> None:
-    call = ["--only", "browser", "--rounds", "1", "--secs", "1"]
-    monkeypatch.setattr(browser, "model_to_drag", lambda *_: serving.ball(10))
+    call = ["--only", "drag", "browser", "--rounds", "1", "--secs", "1"]
+    monkeypatch.setattr(bench, "drag_cost", lambda *_: pytest.fail("measured before all that is needed was found"))
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "playwright" else find(name))
     assert bench.main(call) == 2
     assert "playwright" in (said := capsys.readouterr().err) and "splat[test]" in said
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: object())
-    monkeypatch.setitem(sys.modules, "playwright", object())
-    monkeypatch.setitem(sys.modules, "playwright.sync_api", Namespace(Error=OSError, sync_playwright=None))
     monkeypatch.setattr(browser.shutil, "which", lambda _: None)
     monkeypatch.delenv("SPLAT_CHROMIUM", raising=False)
     assert bench.main(call) == 2
@@ -147,13 +154,11 @@ def test_what_is_missing_is_told(capsys, monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_a_drag_in_a_browser(monkeypatch) -> None:
-    from browser import chromium
-
-    chromium()  # skips where there is none
+    program = a_browser()
     monkeypatch.setattr(browser, "MOVES", 2)
     monkeypatch.setattr(browser, "SETTLE_SECS", 0.2)
     monkeypatch.setattr(browser, "REST_SECS", 0.2)
-    with browser.chromium() as opened, browser.served(serving.ball(400)) as (viewer, url):
+    with browser.chromium(program) as opened, browser.served(serving.ball(400)) as (viewer, url):
         with browser.seated(opened, viewer, url, (640, 480)) as seat:
             found = browser.drags(seat, 200, 0.3)
     assert found["splats"] == 400 and found["rows"] >= 200
@@ -165,9 +170,7 @@ def test_a_drag_in_a_browser(monkeypatch) -> None:
 @pytest.mark.slow
 def test_everything_in_a_browser(monkeypatch) -> None:
     """Measured once, by short movements."""
-    from browser import chromium
-
-    chromium()
+    a_browser()
     monkeypatch.setattr(browser, "DRAGGED", (200,))
     monkeypatch.setattr(browser, "MOVES", 2)
     args = Namespace(size=(640, 480), rounds=1, secs=0.5, model=None, dragged=[])
