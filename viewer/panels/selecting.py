@@ -68,15 +68,15 @@ def _sizes(page: Page, box: Toolbox) -> None:
     size = gui.add_vector3("Sides", initial_value=(0.0, 0.0, 0.0), min=(0.0, 0.0, 0.0), visible=False,
                            hint="Of the box, world units")  # fmt: skip
     inside = gui.add_button("Select inside (Enter)", visible=False)
-    brush.on_update(page.guarded(lambda _: box.set(brush_px=float(brush.value), show_brush=True)))
+    brush.on_update(page.guarded(lambda _: box.set(brush_px=float(brush.value))))
     tolerance.on_update(page.guarded(lambda _: box.set(tolerance=float(tolerance.value))))
-    radius.on_update(page.guarded(lambda _: box.set(radius=float(radius.value))))
-    size.on_update(page.guarded(lambda _: box.set(size=tuple(map(float, size.value)))))
+    # Not by ourselves: what is only shown may be older than what was chosen meanwhile.
+    radius.on_update(page.guarded(lambda event: event.client and box.set(radius=float(radius.value))))
+    size.on_update(page.guarded(lambda event: event.client and box.set(size=tuple(map(float, size.value)))))
     inside.on_click(page.guarded(lambda _: box.apply()))
 
     def follow() -> None:
         name = "" if box.tool is None else box.tool.name
-        options.show_brush = False
         for handle, owners in ((radius, ("sphere",)), (size, ("box",)), (inside, ("sphere", "box"))):
             handle.visible = name in owners
         if name == "sphere":
@@ -86,7 +86,7 @@ def _sizes(page: Page, box: Toolbox) -> None:
 
     def resize(factor: float) -> None:
         brush.value = float(np.clip(options.brush_px * factor, LEAST_BRUSH_PX, MOST_BRUSH_PX))
-        box.set(brush_px=float(brush.value), show_brush=True)
+        box.set(brush_px=float(brush.value))
 
     box.listen(follow)
     page.on_key("Smaller brush", "[", lambda: resize(1 / BRUSH_STEP))
@@ -96,7 +96,7 @@ def _sizes(page: Page, box: Toolbox) -> None:
 def show_number(handle: Any, value: Any, size: float) -> None:
     """Lengths about as large as ``size``: with digits and steps that fit it, whatever a scene is measured in."""
     step = 10.0 ** np.floor(np.log10(size / 20)) if size > 0 else 0.01
-    handle.step, handle.precision = float(step), max(0, 1 - int(np.log10(step)))
+    handle.step, handle.precision = float(step), max(0, 1 - round(float(np.log10(step))))
     handle.value = value
 
 

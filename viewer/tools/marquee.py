@@ -6,6 +6,7 @@ import numpy as np
 
 from splat.edit.shapes import Brush, Lasso, Point2, Rect, ViewSpec
 from splat.geometry.camera import Camera
+from splat.viewer.tools.cursor import BrushCursor
 from splat.viewer.tools.screen import chain, circle, rectangle, swept, thinned
 from splat.viewer.tools.tool import Tool
 
@@ -85,17 +86,23 @@ class BrushTool(_Stroke):
     name, title = "brush", "Brush"
     hint = "Paint over what you want; [ and ] change the size. Shift adds, Ctrl takes away, both keep what is in both."
 
+    def start(self) -> None:
+        super().start()
+        self.cursor = getattr(self, "cursor", None) or BrushCursor(self.box.page)
+        self.changed()
+
+    def stop(self) -> None:
+        self.cursor.hide()
+        super().stop()
+
+    def changed(self) -> None:
+        self.cursor.show(self.box.options.brush_px)
+
     def outline(self, points: list[Point2]) -> np.ndarray:
         return swept(points, self.box.options.brush_px)
 
     def finished(self, points: tuple[Point2, ...], view: ViewSpec) -> None:
         self.box.select(Brush(view, points, self.box.options.brush_px), self.modifier)
-
-    def changed(self) -> None:
-        """Show the size while no stroke is under way."""
-        camera = self.box.page.camera()
-        if self.camera is None and self.box.options.show_brush:
-            self.box.lines.show(circle((camera.width / 2, camera.height / 2), self.box.options.brush_px), camera)
 
 
 class PolygonTool(Tool):

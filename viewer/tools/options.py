@@ -20,8 +20,6 @@ class Options:
     reach: Reach = "centers"
     brush_px: float = 40.0
     """Radius, pixels."""
-    show_brush: bool = False
-    """Show the brush in the middle of the picture: after its size was changed."""
     tolerance: float = 0.2
     """Of flood and colour, largest difference of a channel, 0..1."""
     radius: float = 0.0
