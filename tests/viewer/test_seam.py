@@ -26,7 +26,9 @@ def test_the_range_of_versions_is_pinned() -> None:
 def test_viser_opens_its_port_by_the_call_that_is_caught() -> None:
     source = inspect.getsource(_infra.WebsockServer._background_worker)
     assert source.count("websockets.asyncio.server.serve(") == 1
-    assert "process_request=(" in source and "max_size=" in source and "logger=" not in source
+    assert "process_request=(" in source and "max_size=" in source
+    for ours in ("logger=", "open_timeout=", "close_timeout=", "create_connection=", "sock="):
+        assert ours not in source
 
 
 def test_the_call_is_as_it_was_afterwards() -> None:
@@ -88,3 +90,12 @@ def test_the_round_trip_and_the_picture_are_there() -> None:
 
     assert "timeout" in inspect.signature(LocalStorageHandle.get_item).parameters
     assert {"format", "jpeg_quality", "depth"} <= set(inspect.signature(viser.SceneApi.set_background_image).parameters)
+
+
+def test_connections_can_be_counted_and_dropped_before_they_ask() -> None:
+    from websockets.asyncio.server import Server, ServerConnection, serve
+
+    assert "create_connection" in inspect.signature(serve).parameters
+    assert "self.handlers: dict[ServerConnection" in inspect.getsource(Server)
+    assert "start_connection_handler(self)" in inspect.getsource(ServerConnection.connection_made)
+    assert "self.request is None" in inspect.getsource(ServerConnection)

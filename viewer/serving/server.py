@@ -15,8 +15,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,6 +24,8 @@ import rich
 import viser
 from viser import _messages
 from viser.infra import _infra
+from websockets.asyncio.server import ServerConnection
+from websockets.protocol import State
 
 from splat.errors import UserError
 from splat.viewer.serving.security import (
@@ -41,8 +43,12 @@ PORTS_TRIED = 100
 MOST_MESSAGE_BYTES = 32 << 20
 """Of one websocket message from a page; the largest we wait for is the picture of its own window (``get_render``)."""
 MOST_UPLOAD_BYTES = 64 << 20
-OPEN_SECS, CLOSE_SECS = 5.0, 0.5
-"""For the words at both ends of a connection. The end of a training waits for a page that does not answer any more."""
+ASK_SECS, ANSWER_SECS = 5.0, 60.0
+"""Within which a request has to be there, and the page (0.8 MB, over whatever tunnel) with whoever asked."""
+CLOSE_SECS = 0.5
+"""The end of a training waits so long for a page that does not answer any more."""
+MOST_CONNECTIONS = 64
+"""Open at once. A page takes one, and some threads here; a training shares its files and threads with them."""
 MOST_UPLOADS = 2
 """At once, of one page."""
 _SEAM = threading.Lock()
@@ -65,6 +71,7 @@ class SecureServer:
     port: int
     asked_port: int
     token: str | None
+    _opened: _Opened
 
     @property
     def url(self) -> str:
@@ -90,7 +97,48 @@ class SecureServer:
 
     def close(self) -> None:
         """Disconnect everybody and free the port."""
+        with suppress(RuntimeError):  # its loop is over
+            self.viser.get_event_loop().call_soon_threadsafe(self._opened.hang_up)
         self.viser.stop()
+
+
+@dataclass(eq=False)
+class _Opened:
+    """What stands in place of the port that viser would have opened."""
+
+    ports: list[int] = field(default_factory=list)
+    serving: Any = None
+    ending: bool = False
+
+    def hang_up(self) -> None:
+        """On those who have not asked for anything yet, or are still being answered: browsers open connections ahead
+        of need, and the server would wait for them to ask."""
+        self.ending = True
+        for connection in tuple(self.serving.server.handlers):
+            if connection.protocol.state is State.CONNECTING:
+                connection.transport.abort()
+
+    def connection(self, *args: Any, **options: Any) -> _Connection:
+        made = _Connection(*args, **options)
+        made.opened = self
+        return made
+
+
+class _Connection(ServerConnection):
+    """Dropped when it is one too many, or asks for nothing."""
+
+    opened: _Opened
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if self.opened.ending or len(self.server.handlers) > MOST_CONNECTIONS:
+            transport.abort()
+        else:
+            self.loop.call_later(ASK_SECS, self._hurry)
+
+    def _hurry(self) -> None:
+        if self.request is None:
+            self.transport.abort()
 
 
 def open_server(host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, token: str | None = None) -> SecureServer:
@@ -101,17 +149,17 @@ def open_server(host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, token: str |
     gate = Gate(token, bound, own_names(host))
     rich.reconfigure(quiet=True)  # viser tells its address (without token) and its end on stdout
     try:
-        with _gated(gate, sock) as calls:
+        with _gated(gate, sock) as opened:
             server = viser.ViserServer(host=host, port=bound, label="splat", verbose=False)
     except BaseException:
         sock.close()
         raise
-    if calls != [bound]:
+    if opened.ports != [bound]:
         server.stop()
         sock.close()
         raise ViewerError(f"viser {viser.__version__} opened its port unseen; the viewer stays closed")
     _close_tunnels(server)
-    return SecureServer(server, host, bound, port, token)
+    return SecureServer(server, host, bound, port, token, opened)
 
 
 def check_version(version: str) -> None:
@@ -189,21 +237,22 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def _gated(gate: Gate, sock: socket.socket) -> Iterator[list[int]]:
-    """Within, a viser server listens on ``sock`` behind ``gate``. Yields the ports that were opened so."""
-    home, calls = _infra.websockets.asyncio.server, []
+def _gated(gate: Gate, sock: socket.socket) -> Iterator[_Opened]:
+    """Within, a viser server listens on ``sock`` behind ``gate``."""
+    home, opened = _infra.websockets.asyncio.server, _Opened()
     with _SEAM:
         before = home.serve
 
         def serve(handler: Any, host: str, port: int, *, process_request: Any, **options: Any) -> Any:
-            calls.append(port)
-            options |= {"max_size": MOST_MESSAGE_BYTES, "logger": _quiet, "open_timeout": OPEN_SECS,
-                        "close_timeout": CLOSE_SECS}  # fmt: skip
-            return before(handler, sock=sock, process_request=_guarded(gate, process_request), **options)
+            opened.ports.append(port)
+            options |= {"max_size": MOST_MESSAGE_BYTES, "logger": _quiet, "open_timeout": ANSWER_SECS,
+                        "close_timeout": ANSWER_SECS, "create_connection": opened.connection}  # fmt: skip
+            opened.serving = before(handler, sock=sock, process_request=_guarded(gate, process_request), **options)
+            return opened.serving
 
         home.serve = serve
         try:
-            yield calls
+            yield opened
         finally:
             home.serve = before
 
@@ -212,11 +261,14 @@ def _guarded(gate: Gate, inner: Callable[[Any, Any], Any]) -> Callable[[Any, Any
     def process_request(connection: Any, request: Any) -> Any:
         headers = request.headers
         hosts = headers.get_all("Host")
+        upgrades = "Upgrade" in headers
         refused = gate.answer(Ask(
-            request.path, hosts, headers.get_all("Origin"), headers.get_all("Cookie"), "Upgrade" in headers
+            request.path, hosts, headers.get_all("Origin"), headers.get_all("Cookie"), upgrades
         ))  # fmt: skip
         if refused is not None:
             return _response(refused)
+        if upgrades:
+            connection.close_timeout = CLOSE_SECS
         response = inner(connection, request)
         if response is not None:
             for name, value in page_headers(hosts[0].strip()):
