@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from splat.edit.drag.graph import DragGraph
+from splat.edit.drag.grasp import Grasp
 from splat.edit.drag.motion import NodeMotion, frame_points, pose, taken_hold, turned_by
 from splat.edit.drag.rigid import rigid_motion
 from splat.edit.ops import Handle
@@ -50,8 +51,7 @@ class ArapMode:
         """``bound``: the rows, which say what a handle reaches; ``node_softness`` [M]; ``smooth``: weight of
         neighbouring nodes turning alike."""
         self._graph, self._spacing, self._rest = graph, spacing, graph.graph.rest
-        self._points, self._movable = bound.points.double(), bound.softness > 0
-        self._nodes_of_rows, self._carried = bound.nodes.long(), bound.weights > 0
+        self._grasp = Grasp(bound, self._rest)
         self._outer, self._anchors, self._smooth = node_softness < _HELD_BELOW, anchors, smooth
         self._places = self._rest.clone()
         self._rotations = torch.eye(3, dtype=torch.float64).repeat(len(self._rest), 1, 1)
@@ -133,14 +133,8 @@ class ArapMode:
         self._arap = Arap(self._graph.graph, self._owner != _FREE, pulls, arms, smooth=self._smooth)
 
     def _claim(self, index: int, handle: Handle, nearest: Tensor) -> None:
-        """All nodes that carry a splat within the radius, so that these go exactly as the handle does. What several
-        reach goes with the nearest."""
-        center = torch.tensor(handle.at, dtype=torch.float64)
-        inside = ((self._points - center).square().sum(dim=1) <= handle.radius**2) & self._movable
-        claimed = torch.zeros(len(self._rest), dtype=torch.bool)
-        claimed[self._nodes_of_rows[inside][self._carried[inside]]] = True
-        distances = (self._rest - center).square().sum(dim=1)
-        claimed |= distances <= handle.radius**2
+        """What several reach goes with the nearest."""
+        claimed, distances = self._grasp.reached(handle)
         if not claimed.any():
             claimed[self._node_at(handle)] = True
         claimed &= distances < nearest

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import dist
 
 import torch
 from torch import Tensor
 
 from splat.edit.drag.arap import ArapMode
-from splat.edit.drag.fields import FieldMode
+from splat.edit.drag.fields import FieldMode, Spread
 from splat.edit.drag.graph import binding, graph_of
 from splat.edit.drag.lattice import lattice_spread
-from splat.edit.drag.motion import Mode, NodeMotion, angle_of, checked
+from splat.edit.drag.motion import Mode, NodeMotion, angle_of, checked, turned_by
 from splat.edit.drag.path import part_of_the_way, steps_of
 from splat.edit.drag.region import Region, region_of
 from splat.edit.drag.rigid import RigidMode
@@ -30,6 +31,8 @@ _EDGE = 0.6
 """Rows with distances beyond this (in widths of the band) count as its end."""
 _GRASP = 2.0
 """Radius of a turning handle that has none, in spacings."""
+_OF_ROWS = ("points", "nodes", "weights", "weight_gradients", "softness", "softness_gradients")
+"""Of a skin: what has a row per splat."""
 _PIECE = 8192
 """Rows at a time whose numbers stay in the cache."""
 
@@ -78,7 +81,6 @@ class DragSession:
         checked(handles, self._anchors)
         self._motion = self._mode.move(self.grasped(handles))
         means, turns, _ = skin(self._skin, *_tables(self._motion))
-        self._means = means
         return self._out(self._in_pieces(self._primitive.turned, means, turns))
 
     @_one_thread()
@@ -87,12 +89,18 @@ class DragSession:
         self._mode.pass_by(self.grasped(handles))
 
     def carried(self, point: Point3) -> Point3:
-        """Where the last move took what lies at ``point``: with the row that is nearest."""
-        before = self._before["means"].double()
-        away = before - torch.tensor(point, dtype=torch.float64)
+        """Where the last move took what lies at ``point``: with the row that is nearest, and deformed like it."""
+        away = torch.tensor(point, dtype=torch.float64) - self._skin.points.double()
         row = int(away.square().sum(dim=1).argmin())
-        shift = self._means[row].double() - before[row]
-        return tuple((torch.tensor(point, dtype=torch.float64) + shift).tolist())
+        alone = {name: getattr(self._skin, name)[row : row + 1] for name in _OF_ROWS}
+        place, _, gradient = skin(replace(self._skin, **alone), *_tables(self._motion), gradients=True)
+        beside = turned_by(gradient[0].double(), away[row : row + 1])[0]
+        return tuple((place[0].double() + beside).tolist())
+
+    def missed(self, handles: Sequence[Handle]) -> tuple[float, ...]:
+        """How far the last move left each handle from its target, world units. A rigid body or a cage cannot follow
+        every set of handles; where they ask for more, they are met in the sense of least squares."""
+        return tuple(dist(self.carried(handle.at), handle.to) for handle in handles)
 
     def grasped(self, handles: Sequence[Handle]) -> tuple[Handle, ...]:
         """A point has no direction to turn: a handle without radius that turns takes hold of what is around it."""
@@ -162,21 +170,21 @@ def _rigid(region: Region, drag: Drag) -> tuple[Skin, Mode]:
     return _skin(region, center, bound, region.softness(0.0)), RigidMode(center[0], size, drag.anchors)
 
 
-def _field(region: Region, drag: Drag, spread) -> tuple[Skin, Mode]:
+def _field(region: Region, drag: Drag, spread: Spread, *, holds: bool) -> tuple[Skin, Mode]:
     everywhere = torch.ones(len(region.nodes), len(region.nodes), dtype=torch.bool)
     bound = binding(region.points, region.nodes, everywhere)
     edge = region.nodes[region.of_nodes(region.distances) > _EDGE]
-    mode = FieldMode(region.nodes, edge, drag.anchors, spread)
-    return _skin(region, region.nodes, bound, region.anchored(region.softness(0.0), drag.anchors)), mode
+    bound = _skin(region, region.nodes, bound, region.anchored(region.softness(0.0), drag.anchors))
+    return bound, FieldMode(bound, region.nodes, edge, drag.anchors, spread, holds=holds)
 
 
 def _smooth(region: Region, drag: Drag) -> tuple[Skin, Mode]:
-    return _field(region, drag, smooth_weights)
+    return _field(region, drag, smooth_weights, holds=True)
 
 
 def _lattice(region: Region, drag: Drag) -> tuple[Skin, Mode]:
     low, high = region.nodes.amin(0) - region.spacing, region.nodes.amax(0) + region.spacing
-    return _field(region, drag, lattice_spread(low.numpy(), high.numpy()))
+    return _field(region, drag, lattice_spread(low.numpy(), high.numpy()), holds=False)
 
 
 _MODES = {"arap": _arap, "rigid": _rigid, "smooth": _smooth, "lattice": _lattice}

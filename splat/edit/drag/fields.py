@@ -3,6 +3,9 @@
 First everything moves as the handles and what stays would take it together, rigidly; the field spreads what is left.
 Its weights depend on where the handles take hold alone, so that a move is one product. Written in numpy: its loops run
 on one thread, so the bits do not depend on how many there are.
+
+Rows follow nodes, and these the field: what lies between nodes is not quite where the field has it. So the weights are
+mended until the middle of every handle comes to its target to the last digits.
 """
 
 from __future__ import annotations
@@ -14,42 +17,57 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from splat.edit.drag.motion import NodeMotion, frame_points, taken_hold, turned_by
+from splat.edit.drag.graph import binding
+from splat.edit.drag.grasp import Grasp
+from splat.edit.drag.motion import NodeMotion, frame_points, pose, taken_hold, turned_by
 from splat.edit.drag.rigid import rigid_motion
 from splat.edit.ops import Handle
+from splat.native.skin import Skin
 
 _MOST_STILL = 160
 """Places of the band's outer edge that the field is told to leave alone; softness does the rest."""
+_MOST_HELD = 48
+"""Nodes of a handle that the field is told of; it has room for a few hundred points."""
+_SAME = 1e-6
+"""Points nearer than this part of the whole count as one: a table with two equal rows has no inverse."""
 
 
 class Spread(Protocol):
-    """Weights [M,P] with which displacements at ``points [P,3]`` reach ``nodes [M,3]``, and their gradients [M,P,3]."""
+    """Weights [M,P] with which displacements at ``points [P,3]`` reach ``nodes [M,3]``, and their gradients [M,P,3].
+    The first ``middles`` points are handles' own."""
 
-    def __call__(self, points: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    def __call__(self, points: np.ndarray, nodes: np.ndarray, middles: int) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 class FieldMode:
     """Implements ``motion.Mode``."""
 
-    def __init__(self, nodes: Tensor, edge: Tensor, anchors: Sequence[Handle], spread: Spread) -> None:
-        """``edge [E,3]``: places at the end of the band, where nothing moves."""
+    def __init__(
+        self, bound: Skin, nodes: Tensor, edge: Tensor, anchors: Sequence[Handle], spread: Spread, *, holds: bool
+    ) -> None:
+        """``edge [E,3]``: places at the end of the band, where nothing moves. With ``holds`` what a handle reaches
+        goes with it as one piece; without, the field bends it too."""
         every = max(1, -(-len(edge) // _MOST_STILL))
-        self._nodes, self._anchors, self._spread = nodes, anchors, spread
+        self._nodes, self._spread, self._holds, self._grasp = nodes, spread, holds, Grasp(bound, nodes)
         self._still = torch.cat([frame_points(anchors, stay=True)[0], edge[::every]])
         self._hold: tuple = ()
 
     def move(self, handles: Sequence[Handle]) -> NodeMotion:
-        points, targets = frame_points(handles)
-        points, targets = (torch.cat([table, self._still]) for table in (points, targets))
         if taken_hold(handles) != self._hold:
-            self._hold = taken_hold(handles)
-            self._weights, self._gradients = self._spread(points.numpy(), self._nodes.numpy())
-        rotation, translation = rigid_motion(points, targets)
+            self._take_hold(handles)
+        points, targets = self._points(handles)
+        rotation, translation = rigid_motion(*frame_points_and(handles, self._still))
         left = (targets - turned_by(rotation, points) - translation).numpy()
         shifts = turned_by(rotation, self._nodes) + translation - self._nodes
         shifts = shifts + torch.from_numpy(np.einsum("mp,pa->ma", self._weights, left))
         linear = torch.from_numpy(np.einsum("pa,mpb->mab", left, self._gradients))
-        self._motion = NodeMotion.of_gradients(shifts, linear + (rotation - torch.eye(3, dtype=torch.float64)))
+        linear = linear + (rotation - torch.eye(3, dtype=torch.float64))
+        for index, handle in enumerate(handles):
+            at, to, turn = pose(handle)
+            driven = self._owner == index
+            shifts[driven] = to + turned_by(turn, self._nodes[driven] - at) - self._nodes[driven]
+            linear[driven] = turn - torch.eye(3, dtype=torch.float64)
+        self._motion = NodeMotion.of_gradients(shifts, linear)
         return self._motion
 
     def pass_by(self, handles: Sequence[Handle]) -> None:
@@ -57,6 +75,63 @@ class FieldMode:
 
     def finish(self) -> NodeMotion:
         return self._motion
+
+    def _take_hold(self, handles: Sequence[Handle]) -> None:
+        self._hold = taken_hold(handles)
+        self._owner = self._grasp.owners(handles) if self._holds else torch.full((len(self._nodes),), -1)
+        held = [(self._owner == index).nonzero().squeeze(1) for index in range(len(handles))]
+        self._told = [nodes[:: max(1, -(-len(nodes) // _MOST_HELD))] for nodes in held]
+        points, middles = self._points(handles)[0].numpy(), len(handles)
+        weights, gradients = self._spread(points, self._nodes.numpy(), middles)
+        self._weights, self._gradients = mended(points[:middles], self._nodes, weights, gradients)
+
+    def _points(self, handles: Sequence[Handle]) -> tuple[Tensor, Tensor]:
+        """Points [P,3] of the field and where they go: middles of the handles first."""
+        points = [torch.tensor([h.at for h in handles], dtype=torch.float64)]
+        targets = [torch.tensor([h.to for h in handles], dtype=torch.float64)]
+        for handle, told in zip(handles, self._told, strict=True):
+            at, to, turn = pose(handle)
+            here = self._nodes[told]
+            if not len(told) and handle.radius > 0:
+                here = at + handle.radius * torch.cat([torch.eye(3), -torch.eye(3)]).double()
+            points.append(here)
+            targets.append(to + turned_by(turn, here - at))
+        return torch.cat([*points, self._still]), torch.cat([*targets, self._still])
+
+
+def frame_points_and(handles: Sequence[Handle], still: Tensor) -> tuple[Tensor, Tensor]:
+    """``frame_points`` with places [S,3] that stay."""
+    points, targets = frame_points(handles)
+    return torch.cat([points, still]), torch.cat([targets, still])
+
+
+def mended(middles: np.ndarray, nodes: Tensor, weights: np.ndarray, gradients: np.ndarray) -> tuple[np.ndarray, ...]:
+    """``weights [M,P]`` and ``gradients [M,P,3]`` with which what lies at ``middles [H,3]``, the first of the points,
+    and is carried by four of ``nodes [M,3]``, moves just as these points are told to."""
+    kept = distinct(middles, _SAME * np.sqrt(np.ptp(nodes.numpy(), axis=0) @ np.ptp(nodes.numpy(), axis=0)))
+    everywhere = torch.ones(len(nodes), len(nodes), dtype=torch.bool)
+    carriers, shares, _ = binding(torch.from_numpy(middles[kept]), nodes, everywhere)
+    away = (torch.from_numpy(middles[kept])[:, None] - nodes[carriers]).numpy()
+    carriers, shares = carriers.numpy(), shares.numpy()
+    moved = weights[carriers] + np.einsum("hkpa,hka->hkp", gradients[carriers], away)
+    moved = np.einsum("hk,hkp->hp", shares, moved)  # by displacements of the points
+    try:
+        own = inverse(moved[:, kept])
+    except ValueError:  # a handle beyond all nodes: nothing to mend
+        return weights, gradients
+    missing = np.eye(len(middles), weights.shape[1])[kept] - moved
+    change = np.einsum("hg,gp->hp", own, missing)
+    weights = weights + np.einsum("mh,hp->mp", weights[:, kept], change)
+    return weights, gradients + np.einsum("mha,hp->mpa", gradients[:, kept], change)
+
+
+def distinct(points: np.ndarray, least: float) -> np.ndarray:
+    """Indices of points that are not (nearly) an earlier one again."""
+    kept: list[int] = []
+    for index, point in enumerate(points):
+        if not kept or np.sqrt(((points[kept] - point) ** 2).sum(axis=1)).min() > least:
+            kept.append(index)
+    return np.array(kept)
 
 
 def inverse(matrix: np.ndarray) -> np.ndarray:  # [P,P] -> [P,P]

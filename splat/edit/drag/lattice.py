@@ -9,8 +9,9 @@ import numpy as np
 
 from splat.edit.drag.fields import inverse
 
-_STRICT = 1e6
-"""Weight of a handle over that of bending."""
+_STRICT, _NEAR = 1e6, 1e3
+"""Weights of a handle's middle, and of what is around it and what stays (which the softness of rows sees to), over that
+of bending."""
 _REST = 1e-6
 """Weight of not moving at all, which settles what is left open."""
 _THINNEST = 0.25
@@ -19,14 +20,16 @@ _THINNEST = 0.25
 
 def lattice_spread(low: np.ndarray, high: np.ndarray) -> Callable:
     """The spread of a cage over the box from ``low [3]`` to ``high [3]``, which is not a point (``fields.Spread``).
-    Handles are met in the sense of least squares: nearly, unless there are more than the cage can follow."""
+    Handles' middles are met unless there are more than the cage can follow, what is around them in the sense of least
+    squares."""
 
-    def spread(points: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def spread(points: np.ndarray, nodes: np.ndarray, middles: int) -> tuple[np.ndarray, np.ndarray]:
         size = np.maximum(high - low, _THINNEST * (high - low).max())
         origin = (low + high - size) / 2
         here, _ = _basis((points - origin) / size)
-        matrix = _STRICT * np.einsum("pc,pd->cd", here, here) + _bending() + _REST * np.eye(64)
-        controls = _STRICT * np.einsum("cd,pd->cp", inverse(matrix), here)  # control points by displacements
+        strict = np.where(np.arange(len(points)) < middles, _STRICT, _NEAR)[:, None] * here
+        matrix = np.einsum("pc,pd->cd", strict, here) + _bending() + _REST * np.eye(64)
+        controls = np.einsum("cd,pd->cp", inverse(matrix), strict)  # control points by displacements
         values, slopes = _basis((nodes - origin) / size)
         return np.einsum("mc,cp->mp", values, controls), np.einsum("mca,cp->mpa", slopes / size, controls)
 

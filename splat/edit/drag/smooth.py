@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from splat.edit.drag.fields import inverse
+from splat.edit.drag.fields import distinct, inverse
 
 _SAME = 1e-6
 """Points nearer than this part of the whole count as one: a table with two equal rows has no inverse."""
 
 
-def smooth_weights(points: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def smooth_weights(points: np.ndarray, nodes: np.ndarray, middles: int) -> tuple[np.ndarray, np.ndarray]:
     """Weights [M,P] of the field sum_p c_p r_p + const with sum c = 0, which has the displacements given at ``points``,
     and their gradients [M,P,3]. r is the biharmonic kernel of space: of all fields through the points this one bends
     least. Its cone at the points is rounded off by a part of their spacing."""
     size = np.sqrt(((points.max(0) - points.min(0)) ** 2).sum()) or 1.0
-    kept = _distinct(points, _SAME * size)
+    kept = distinct(points, _SAME * size)
     centers = points[kept]
     count = len(centers)
     round_off = 0.05 * size
@@ -35,12 +35,3 @@ def _kernel(places: np.ndarray, centers: np.ndarray, round_off: float) -> tuple[
     away = places[:, None] - centers[None]
     radius = np.sqrt((away**2).sum(axis=2) + round_off**2)
     return -radius, -away / radius[..., None]
-
-
-def _distinct(points: np.ndarray, least: float) -> np.ndarray:
-    """Indices of points that are not (nearly) an earlier one again."""
-    kept: list[int] = []
-    for index, point in enumerate(points):
-        if not kept or np.sqrt(((points[kept] - point) ** 2).sum(axis=1)).min() > least:
-            kept.append(index)
-    return np.array(kept)
