@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import serving
 from viewer_scene import camera, random_snapshot
 
 from splat.errors import UserError
@@ -81,21 +82,18 @@ class FakePage:
 def run(jobs: Jobs, work) -> list:
     heard, ended = [], threading.Event()
     jobs.start("writing", work, lambda share, text: heard.append((share, text)), ended.set)
-    assert ended.wait(10)
+    assert ended.wait(serving.PATIENCE_SECS)
     return heard
 
 
 def test_a_job_tells_how_far_it_is_and_one_runs_at_a_time():
     page = FakePage()
     jobs, go = Jobs(page), threading.Event()
-    jobs.start("first", lambda job: go.wait(10), lambda share, text: None)
+    jobs.start("first", lambda job: go.wait(serving.PATIENCE_SECS), lambda share, text: None)
     with pytest.raises(UserError, match="second: wait until"):
         jobs.start("second", lambda job: None, lambda share, text: None)
     go.set()
-    for _ in range(1000):
-        if not jobs.is_running:
-            break
-        threading.Event().wait(0.01)
+    serving.wait_for(lambda: not jobs.is_running, why="the end of the first")
     assert run(jobs, lambda job: job.progress(0.5, "half")) == [(0.5, "half")] and page.errors == []
 
 

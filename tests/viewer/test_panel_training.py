@@ -15,7 +15,7 @@ from splat.viewer.figures.curves import MOST_POINTS, condition, duration, figure
 @pytest.fixture
 def live(browser, trained_live):
     """The browser page at the training's tab, our page, and the link."""
-    trained_live.desk.command(Resume())
+    trained_live.desk.command(Resume()).result(serving.PATIENCE_SECS)
     with serving.opened(browser, trained_live, size=(900, 900)) as (page, ours):
         tab(page, "Training")
         yield page, ours, trained_live.link
@@ -33,7 +33,7 @@ def test_pause_step_and_resume(live) -> None:
     press(page, "Step, then pause")
     serving.wait_for(lambda: link.news.status.step == step + 6, why="five steps")
     page.get_by_text(f"{step + 6:,} of ").first.wait_for()
-    assert link.news.status.paused
+    serving.wait_for(lambda: link.news.status.paused, why="the pause after five steps")
     press(page, "Resume")
     serving.wait_for(lambda: link.news.status.step > step + 8, why="the training to go on")
 
@@ -51,8 +51,8 @@ def test_every_setting_reaches_the_training(live) -> None:
     def now(name: str):
         return (link.news.status.settings or {}).get(name)
 
-    slide(page, "Learning rates x", "ArrowRight", 2)
-    serving.wait_for(lambda: now("lr_scale") == pytest.approx(1.1), why="the learning rate")
+    slide(page, "Learning rates x", "End")
+    serving.wait_for(lambda: now("lr_scale") == 3.0, why="the learning rate")
     tick(page, "Splats appear and vanish")
     serving.wait_for(lambda: now("densify") is False, why="densification to stop")
     type_into(page, "Most splats", "350")
@@ -70,9 +70,9 @@ def test_another_page_sees_what_is_in_force(live, browser, trained_live) -> None
     page, _, link = live
     with serving.opened(browser, trained_live, size=(900, 900)) as (other, _):
         tab(other, "Training")
-        slide(other, "Learning rates x", "End")
-        serving.wait_for(lambda: link.news.status.settings["lr_scale"] == 3.0, why="the learning rate")
-        row_of(page, "Learning rates x").locator("[role=slider][aria-valuenow='3']").wait_for()
+        slide(other, "Learning rates x", "Home")
+        serving.wait_for(lambda: link.news.status.settings["lr_scale"] == 0.05, why="the learning rate")
+        row_of(page, "Learning rates x").locator("[role=slider][aria-valuenow='0.05']").wait_for()
 
 
 def test_stopping_asks_first(live) -> None:
@@ -100,13 +100,15 @@ def test_the_stop_reaches_the_training(browser, tmp_path) -> None:
 def test_curves_are_drawn(live, trained_live) -> None:
     page, _, link = live
     serving.wait_for(lambda: len(link.news.curve("loss")) > 3, why="points of the curve")
-    trained_live.desk.command(Pause())
+    trained_live.desk.command(Pause()).result(serving.PATIENCE_SECS)
+    serving.wait_for(lambda: link.news.status.paused, why="the pause")
     page.locator(".u-title", has_text="loss").wait_for()
+    page.locator(".u-title", has_text="thousands of splats").wait_for()
     assert page.locator(".uplot canvas").count() >= 2
-    assert page.locator(".u-title", has_text="thousands of splats").count() == 1
-    shown = page.locator(".u-title", has_text="held-out").locator("visible=true").count()
-    assert shown == (len(link.news.curve("psnr_held_out")) > 1), "one evaluation is no curve"
-    trained_live.desk.command(Resume())
+    held_out = page.locator(".u-title", has_text="held-out").locator("visible=true")
+    curves = int(len(link.news.curve("psnr_held_out")) > 1)  # one evaluation is no curve
+    serving.wait_for(lambda: held_out.count() == curves, why="the curve of held-out views, if there is one")
+    trained_live.desk.command(Resume()).result(serving.PATIENCE_SECS)
 
 
 def test_a_page_after_the_end_still_has_the_curves(browser) -> None:

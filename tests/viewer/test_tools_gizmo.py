@@ -88,6 +88,7 @@ def test_the_knob_scales_by_how_far_it_is_pulled(hands: Hands) -> None:
 def test_a_clicked_point_becomes_the_pivot(hands: Hands) -> None:
     hands.take("3", "scale")
     hands.box.set(pick_pivot=True)
+    hands.heard()
     hands.click((200, 320))
     serving.wait_for(lambda: hands.box.clicked_pivot is not None, why="the pivot")
     seen, _ = project(hands.ours.camera(), hands.box.clicked_pivot)
@@ -103,9 +104,8 @@ def test_its_own_axes_are_those_the_selection_is_long_along(hands: Hands) -> Non
     hands.take("1", "move")
     hands.page.keyboard.press("Shift+c")
     serving.wait_for(lambda: hands.box.options.axes == "own", why="other axes")
-    hands.idle()
     axes = long_axes(hands.bench.model.rows["means"][hands.chosen].numpy())
-    np.testing.assert_allclose(rotation(hands.box.tool._nodes[0].wxyz), axes, atol=1e-5)
+    serving.wait_for(lambda: np.allclose(rotation(hands.box.tool._nodes[0].wxyz), axes, atol=1e-5), why="the axes")
     assert not np.allclose(axes, np.eye(3), atol=0.05)
     before, rows, ops = hands.bits(), hands.chosen.nonzero().squeeze(1), len(hands.ops)
     hands.heard()
@@ -119,4 +119,3 @@ def test_its_own_axes_are_those_the_selection_is_long_along(hands: Hands) -> Non
     hands.box.set(axes="world")
     hands.idle()
     np.testing.assert_allclose(hands.box.tool._nodes[0].wxyz, (1, 0, 0, 0), atol=1e-9)
-    hands.served.desk.undo().result(serving.PATIENCE_SECS)

@@ -17,7 +17,8 @@ def test_deleting_and_undo_while_training_goes_on(browser: Any, trained_live: se
         box, session = ours.toolbox, desk.session
         page.keyboard.press("r")
         serving.wait_for(lambda: box.tool is not None, why="the tool")
-        ours.client.local_storage.get_item("test", timeout=serving.PATIENCE_SECS)
+        assert box.runner.idle(serving.PATIENCE_SECS)
+        serving.heard(ours, page)
         page.mouse.move(60, 180)
         page.mouse.down()
         page.mouse.move(200, 300)
@@ -28,7 +29,7 @@ def test_deleting_and_undo_while_training_goes_on(browser: Any, trained_live: se
         serving.wait_for(lambda: bool(desk.snapshot.labels.having(SELECTED).any()), why="a snapshot with it")
         page.keyboard.press("Delete")
         serving.wait_for(lambda: session.ops and session.ops[-1] == Delete(), why="the deletion")
-        assert session.status.selected == 0
+        serving.wait_for(lambda: session.status.selected == 0, why="nothing to be selected any more")
         serving.wait_for(lambda: not bool(desk.snapshot.labels.having(SELECTED).any()), why="a snapshot without it")
         page.keyboard.press("Control+z")
         serving.wait_for(lambda: session.status.selected > 0, why="undo")

@@ -67,6 +67,8 @@ def test_a_lasso_takes_what_it_goes_around(hands: Hands) -> None:
 
 def test_a_stroke_is_seen_while_it_is_drawn(hands: Hands) -> None:
     hands.take("l", "lasso")
+    serving.resting(hands.ours)
+    hands.heard()
     before = serving.pixels(hands.page)
     hands.stroke(ring((240, 300), 100, 12), release=False)
     assert hands.box.runner.idle(serving.PATIENCE_SECS)
@@ -82,11 +84,11 @@ def test_a_stroke_is_seen_while_it_is_drawn(hands: Hands) -> None:
 
 def test_the_brush_takes_what_it_passes_over_at_its_size(hands: Hands) -> None:
     hands.take("b", "brush")
-    for _ in range(3):
-        hands.page.keyboard.press("]")
-    serving.wait_for(lambda: hands.box.options.brush_px > 46, why="a larger brush")
-    hands.page.keyboard.press("[")
-    serving.wait_for(lambda: hands.box.options.brush_px < 45, why="a smaller brush")
+    size = 40.0
+    for key, factor in (("]", 1.05), ("]", 1.05), ("]", 1.05), ("[", 1 / 1.05)):
+        hands.page.keyboard.press(key)
+        size *= factor
+        serving.wait_for(lambda wanted=size: hands.box.options.brush_px == pytest.approx(wanted), why="another brush")
     path = [(120.0, 250.0), (180.0, 270.0), (240.0, 290.0), (300.0, 310.0)]
     op = drawn(hands, path, "Shift")
     assert op.shape.kind == "brush" and op.combine == "add"

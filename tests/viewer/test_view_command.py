@@ -65,10 +65,10 @@ def test_view_opens_a_file_and_ends_with_ctrl_c(tmp_path) -> None:
     with running("view", str(path), "--port", "0", "--device", "cpu", "--log") as process:
         heard = heard_until(process, "ssh -L")
         assert "30 gaussian splats" in heard
-        with urllib.request.urlopen(address(heard), timeout=10) as answer:
+        with urllib.request.urlopen(address(heard), timeout=serving.PATIENCE_SECS) as answer:
             assert answer.status == 200 and "splat-" in answer.headers["Set-Cookie"]
         process.send_signal(signal.SIGINT)
-        out, rest = process.communicate(timeout=20)
+        out, rest = process.communicate(timeout=serving.PATIENCE_SECS)
     assert process.returncode == 0 and out == "" and "Traceback" not in rest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ball.ply"], "nothing was edited, nothing written"
 
@@ -80,7 +80,7 @@ def test_view_goes_on_where_its_log_ends(tmp_path) -> None:
     with running("view", str(path), "--port", "0", "--device", "cpu", "--log") as process:
         assert "0 of 1 edits are in the model, 1 were done again" in heard_until(process, "ssh -L")
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=serving.PATIENCE_SECS)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
@@ -99,10 +99,10 @@ def test_a_training_can_stay_to_be_looked_at(tmp_path) -> None:
     with running("train", str(scene), "-o", str(folder), *told, "--port", "0", "--keep-viewer") as process:
         heard = heard_until(process, "stays open")
         assert process.stdout.readline() == f"{folder}\n"
-        with urllib.request.urlopen(address(heard), timeout=10) as answer:
+        with urllib.request.urlopen(address(heard), timeout=serving.PATIENCE_SECS) as answer:
             assert answer.status == 200
         process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=20)
+        _, rest = process.communicate(timeout=serving.PATIENCE_SECS)
     assert process.returncode == 0 and "Traceback" not in rest
 
 

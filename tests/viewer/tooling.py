@@ -61,6 +61,7 @@ class Hands:
             time.sleep(SECS_PER_MOVE)
         if release:
             self.page.mouse.up()
+            serving.said(self.page)
         for key in hold:
             self.page.keyboard.up(key)
 
