@@ -20,6 +20,7 @@ NO_SCORES = "not measured yet"
 CHOOSE = "fly to ..."
 """First in the list of the worst: what is chosen already cannot be chosen."""
 ELSEWHERE = "*A photograph is shown only from where it was taken: 'Fly there'.*"
+WHOLE = "*Photographs count whole here, also where an edit contradicts them.*"
 OFF, PHOTO, ERROR = "Off", "Photo", "Error"
 _BEAT_SECS = 0.05
 
@@ -204,7 +205,8 @@ class CamerasPanel:
         ranked = sorted(self.scores, key=lambda score: score.psnr)
         cameras = {camera.name: camera for camera in self.scene.cameras}
         self._ranked = {score_label(score): cameras[score.name] for score in ranked}
-        self.summary.content = summary_text(self.scores)
+        edited = bool(self.page.desk.session is not None and self.page.desk.session.status.undo)
+        self.summary.content = summary_text(self.scores) + ("  \n" + WHOLE if edited else "")
         self.worst.options = (CHOOSE, *self._ranked)
         self.worst.value = CHOOSE
         self.worst.disabled = False

@@ -162,14 +162,14 @@ def ramp_html(look: Look, values: tuple[float, float]) -> str:
     bar = f'<div style="height:12px;border-radius:3px;background:linear-gradient(to right,{stops})"></div>'
     ends = f"<span>{low}</span><span>{unit.strip(', ')}</span><span>{high}</span>"
     below = f'<div style="display:flex;justify-content:space-between;font-size:11px">{ends}</div>'
-    return f'<div style="margin:0 10px">{bar}{below}</div>'
+    return f'<div style="margin:0 10px 6px">{bar}{below}</div>'
 
 
 def legend_html(entries: list[tuple[str, tuple[int, int, int]]]) -> str:
     """A patch per category."""
     patch = "display:inline-block;width:10px;height:10px;border-radius:2px;margin:0 4px 0 8px;background:rgb({},{},{})"
     rows = [f'<span style="{patch.format(*color)}"></span><span>{_escaped(name)}</span>' for name, color in entries]
-    return f'<div style="margin:0 10px;font-size:12px;line-height:1.6">{"<wbr>".join(rows)}</div>'
+    return f'<div style="margin:0 10px 6px;font-size:12px;line-height:1.6">{"<wbr>".join(rows)}</div>'
 
 
 def _escaped(text: str) -> str:
