@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +17,7 @@ from splat.render.registry import rasterizer
 from splat.render.types import CameraBatch, RenderOptions
 from splat.viewer.picture.draw import SELECTION_RGB, SELECTION_STRENGTH, draw
 from splat.viewer.picture.look import CropBox, Look
+from splat.viewer.picture.modes.view import View, outside
 
 PAINTER = rasterizer("native")
 VIEW = camera()
@@ -139,3 +142,30 @@ def test_another_snapshot_is_another_selection():
     before = drawn(snapshot).rgb
     after = drawn(replace(snapshot, labels=labels_of(1, flags=[SELECTED]), version=2)).rgb
     assert not np.array_equal(before, after)
+
+
+def test_two_pages_with_different_boxes_do_not_get_each_others_rows() -> None:
+    """Both draw the same snapshot, each on its own thread; what is remembered of it is one box at a time."""
+    snapshot, pose = random_snapshot(40), tuple(map(tuple, np.eye(4).tolist()))
+    sides = 2 * snapshot.model.rows["means"].abs().amax(dim=1).quantile(torch.tensor([0.3, 0.7]))
+    boxes = [CropBox(pose, (side, side, side)) for side in sides.tolist()]
+    wanted = [outside(snapshot.model.rows["means"], box) for box in boxes]
+    wrong: list[int] = []
+
+    def look(which: int) -> None:
+        for _ in range(400):
+            out = View(snapshot, None, Look(crop=boxes[which], show_hidden=True), None).left_out
+            if not torch.equal(out, wanted[which]):
+                wrong.append(which)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=look, args=(which,)) for which in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not torch.equal(*wanted) and wrong == []

@@ -73,8 +73,9 @@ def _fitted_photo(view: View, taken: Camera) -> tuple[Tensor, Tensor]:  # [H,W,3
     key = (taken.name, page.width, page.height, page.K.tobytes(), page.camera_from_world.tobytes())
     with _lock:
         kept = _fitted.setdefault(view.desk, {})
-    if key in kept:
-        return kept[key]
+        found = kept.get(key)
+    if found is not None:
+        return found
     pixels = view.desk.photo(taken)
     if pixels is None:
         raise UserError(f"the photograph of view '{taken.name}' cannot be read")

@@ -16,10 +16,9 @@ from splat.live.snapshot import Snapshot
 from splat.render.types import Rasterizer
 from splat.viewer.picture.compare import beside
 from splat.viewer.picture.look import Look
-from splat.viewer.picture.modes import MODES
-from splat.viewer.picture.modes.view import Preview, View
+from splat.viewer.picture.modes import MODES, Mode
+from splat.viewer.picture.modes.view import SELECTION_RGB, Preview, View
 
-SELECTION_RGB = (255, 214, 10)
 SELECTION_STRENGTH = 0.6
 """How much of the tint shows on a pixel that is all selected; the rest is the picture."""
 
@@ -64,7 +63,7 @@ def draw(
     return Drawn(rgb.cpu().numpy(), depth, camera, painted.values)
 
 
-def mode_named(name: str):
+def mode_named(name: str) -> Mode:
     """A row of ``MODES``; UserError for an unknown name."""
     if name not in MODES:
         near = difflib.get_close_matches(name, MODES, n=1)

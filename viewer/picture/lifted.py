@@ -91,7 +91,7 @@ def _kept(name: str, make: Callable, snapshot: Snapshot, rasterizer: Rasterizer,
             )
     if last.snapshot() is snapshot:
         return last.values, last.known
-    return remembered(snapshot, ("carried", name, id(last)), lambda: _carried(last, snapshot))
+    return remembered(snapshot, ("carried", name, last), lambda: _carried(last, snapshot))
 
 
 def _patience(last: Lifted) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,10 +50,11 @@ class Speed:
 
 
 class Share:
-    """The part of the time that a training is left, shared by all pages of it."""
+    """The part of the time that a training is left, shared by all pages of it. Safe from any thread."""
 
     def __init__(self, training: float = DEFAULT_SHARE, *, clock: Clock = time.monotonic) -> None:
         self._clock = clock
+        self._lock = threading.Lock()
         self._free_at = self._idle_at = clock()
         self.training = training
 
@@ -71,9 +73,10 @@ class Share:
         """A picture was made in ``secs``: training's turn, for as long as its share asks. ``idle``: one that only shows
         progress."""
         now = self._clock()
-        self._free_at = max(self._free_at, now) + secs * _rest(self._training)
-        if idle:
-            self._idle_at = max(self._idle_at, now) + secs * _rest(max(self._training, 1 - IDLE_SHARE))
+        with self._lock:
+            self._free_at = max(self._free_at, now) + secs * _rest(self._training)
+            if idle:
+                self._idle_at = max(self._idle_at, now) + secs * _rest(max(self._training, 1 - IDLE_SHARE))
 
     def wait_secs(self, *, idle: bool) -> float:
         """Until the next picture may begin; ``idle``: one that only shows progress."""

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8080
 TOKEN_BYTES = 24  # 192 bits: nothing to gain by guessing
-_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]*:[0-9a-f:.]*)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)\]|(?P<name>[a-zA-Z0-9._-]+))(?::[0-9]{1,5})?")
 _NOT_OURS = b"This host name is not one of this server's: use its address, or name it by --host.\n"
 _NO = b"<!doctype html><title>splat</title><p>This page opens with the address that splat printed, token included.\n"
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from splat.geometry.sh import rgb_from_sh0
 from splat.viewer.picture.modes.plain import to_8bit
 from splat.viewer.picture.modes.projected import projected
-from splat.viewer.picture.modes.view import Painted, View
+from splat.viewer.picture.modes.view import SELECTION_RGB, Painted, View
 
 OUTLINE_SIGMAS = 1.5
 """Where an opaque splat has a third of its opacity left: about where the eye sees its border."""
@@ -33,8 +33,6 @@ def draw_centers(view: View) -> Painted:
     at, z = at[rows], z[rows]
     colors = (rgb_from_sh0(view.model.rows["sh0"][rows]).clamp(0, 1) * 255).round().to(torch.uint8)
     if view.selected is not None:
-        from splat.viewer.picture.draw import SELECTION_RGB
-
         colors[view.selected[rows]] = torch.tensor(SELECTION_RGB, dtype=torch.uint8, device=view.device)
     corner = (at - 1).round()
     steps = torch.tensor([[0, 0], [1, 0], [0, 1], [1, 1]], dtype=corner.dtype, device=view.device)

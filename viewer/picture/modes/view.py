@@ -24,6 +24,7 @@ Preview = tuple[Tensor, dict[str, Tensor]]
 OUT_OF_SIGHT_LOGIT = -30.0
 """Opacity of what is left out: far below the 1/255 where a rasterizer begins. Rows keep their numbers this way, and
 nothing of the model is copied but one number per row."""
+SELECTION_RGB = (255, 214, 10)
 MIN_ALPHA, SOLID_ALPHA = 0.05, 0.5
 """Thinner pixels have no depth or number worth a colour; from half covered on, the colour is that of the number alone,
 or the texture of the alpha would show in every picture."""
@@ -40,6 +41,16 @@ def remembered(snapshot: Snapshot, key: Any, make: Callable[[], T]) -> T:
     if key not in kept:
         kept[key] = make()
     return kept[key]
+
+
+def remembered_for(snapshot: Snapshot, name: str, owner: Any, make: Callable[[], T]) -> T:
+    """As ``remembered`` while the same object ``owner`` comes again; another one takes its place: what a drag or a box
+    changes many times a second is worth its memory only once. Pages with different owners do not mix."""
+    slot = remembered(snapshot, name, dict)
+    kept = slot.get("last")
+    if kept is None or kept[0] is not owner:
+        kept = slot["last"] = (owner, make())
+    return kept[1]
 
 
 @dataclass(eq=False)
@@ -88,15 +99,10 @@ class View:
         snapshot, look = self.snapshot, self.look
         out = None
         if not look.show_hidden:
-            hidden = remembered(snapshot, "hidden", lambda: _if_any(snapshot.labels.having(HIDDEN)))
-            out = hidden
-        if look.crop is not None:
-            crop = look.crop
+            out = remembered(snapshot, "hidden", lambda: _if_any(snapshot.labels.having(HIDDEN)))
+        if (crop := look.crop) is not None:
             if self.preview is None:
-                beyond = remembered(snapshot, "crop", dict)
-                if beyond.get("box") != crop:
-                    beyond.update(box=crop, rows=outside(snapshot.model.rows["means"], crop))
-                beyond = beyond["rows"]
+                beyond = remembered_for(snapshot, "crop", crop, lambda: outside(snapshot.model.rows["means"], crop))
             else:
                 beyond = outside(self.model.rows["means"], crop)
             out = beyond if out is None else out | beyond
@@ -190,10 +196,7 @@ def _previewed(snapshot: Snapshot, preview: Preview) -> SplatModel:
     unknown = sorted(set(values) - set(model.rows))
     if unknown:
         raise ValueError(f"a preview sets {unknown}, the model has {sorted(model.rows)}")
-    kept = remembered(snapshot, "preview", dict)
-    if kept.get("ids") is not ids:  # one drag moves the same splats many times
-        kept.update(ids=ids, rows=snapshot.labels.rows_of(ids.to(model.device)))
-    rows = kept["rows"]
+    rows = remembered_for(snapshot, "preview", ids, lambda: snapshot.labels.rows_of(ids.to(model.device)))
     there = rows >= 0
     whole = bool(there.all())
     tables = dict(model.rows)
