@@ -12,7 +12,7 @@ from splat.config.build import build_config, effective, nested
 from splat.config.schema import TrainConfig
 from splat.config.starting import model_of_checkpoint
 from splat.config.toml_io import parse_toml, read_toml
-from splat.edit.marks import EDIT_LOG, mark_of_log
+from splat.edit.marks import EDIT_LOG, EditMark, mark_of_log
 from splat.errors import UserError
 from splat.io.formats import model_file, read_model, sniff
 from splat.io.header import background_of_header, background_text
@@ -92,7 +92,9 @@ def _from_checkpoint(run_dir: Path, say: Say) -> OpenedModel:
     facts: dict[str, Any] = {"step": checkpoint.step}
     if "background" in checkpoint.changes:
         facts["background"] = background_text(checkpoint.changes["background"])
-    header = mark_of_log(run_dir / EDIT_LOG, checkpoint.edits_done).in_header({"provenance": facts})
+    lines = checkpoint.edit_log
+    done = mark_of_log(run_dir / EDIT_LOG, checkpoint.edits_done) if lines is None else EditMark().after(lines)
+    header = done.in_header({"provenance": facts})
     return OpenedModel(model, header, checkpoint.step, checkpoint.path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class TrainCommand:
                 return self._dry_run(parts)
             self._describe_resume(run_dir, parts, stored)
             drop_metrics_after(run_dir, parts.state.step)
-            return self._train(parts, run_dir)
+            return self._train(parts, run_dir, None if checkpoint is None else checkpoint.edit_log)
         finally:
             parts.close()
 
@@ -87,11 +87,12 @@ class TrainCommand:
             return claim_folder(Path(self._args.output))
         return fresh_folder(parts.scene.name, parts.config.preset)
 
-    def _train(self, parts: Parts, run_dir: Path) -> int:
+    def _train(self, parts: Parts, run_dir: Path, held: Sequence[str] | None = None) -> int:
+        """``held``: lines of the edits that the checkpoint this goes on from holds."""
         comment = f"splat {version()}: repeats this run with\nsplat train --config {run_dir / 'config.toml'}"
         write_text(run_dir / "config.toml", config_text(parts.config, comment=comment))
         self._say(f"run folder: {run_dir}")
-        cut_log(run_dir / EDIT_LOG, parts.state.edits_done, self._say)
+        cut_log(run_dir / EDIT_LOG, parts.state.edits_done, self._say, held)
         link = Link()
         stream = _Silent() if self._args.quiet else sys.stderr
         run = prepare(parts, run_dir, stream=stream, say=self._say, version=version(), link=link)

@@ -6,7 +6,7 @@ import itertools
 import queue
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -118,11 +118,20 @@ class TrainingViewer:
             tell_address(viewer, self._say)
 
 
-def cut_log(log: Path, done: int, say: Say) -> None:
+def cut_log(log: Path, done: int, say: Say, held: Sequence[str] | None = None) -> None:
     """Keep the first ``done`` operations: a run that goes on from a checkpoint has forgotten the later ones. They are
-    somebody's work, so the whole log is kept beside, under a name that is said."""
-    from splat.edit.json_ops import read_log, write_log
+    somebody's work, so the whole log is kept beside, under a name that is said. ``held``: the lines that the checkpoint
+    says it holds, where it does; they count, for what was undone after it is in its rows again."""
+    from splat.edit.json_ops import log_lines, read_log, write_lines, write_log
 
+    if held and log_lines(log, done) != list(held):
+        aside = _free_name(log) if log.exists() else None
+        if aside is not None:
+            log.rename(aside)
+        write_lines(log, held)
+        kept = "" if aside is None else f"; the log as it was: {aside}"
+        say(f"warning: the log of edits did not tell the {done} edits that the checkpoint holds; it does now{kept}")
+        return
     if not log.exists():
         return
     try:

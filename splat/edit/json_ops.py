@@ -28,6 +28,8 @@ FORMAT, VERSION = "splat-edits", 1
 """``VERSION`` rises whenever an older reader would misread a log."""
 _LARGEST_LOG = 1 << 30
 """Bytes; more is no log of edits by hand."""
+_LONGEST_KEPT = 10_000_000
+"""Characters of operations that a checkpoint keeps in its header."""
 _ROUNDED = 1e-6
 """How far a rotation read from text may be from one."""
 _TYPES = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
@@ -75,6 +77,16 @@ def read_log(path: str | Path) -> list[Op]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: no JSON ({' '.join(str(error).split()) or 'too deep'})") from error
     return ops_from_json(data, str(path))
+
+
+def log_lines(path: str | Path, count: int) -> list[str] | None:
+    """The lines of the first ``count`` operations of a log, to be kept elsewhere, too; None where it does not tell
+    them, or they are too long for that."""
+    try:
+        lines = [op_line(op) for op in read_log(path)[:count]] if count else []
+    except UserError:
+        return None
+    return lines if len(lines) == count and sum(map(len, lines)) <= _LONGEST_KEPT else None
 
 
 def write_log(path: str | Path, ops: Sequence[Op]) -> Path:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from splat.compress.protocol import CompressState
 from splat.densify.protocol import DensifyState
+from splat.edit.json_ops import log_lines
+from splat.edit.marks import EDIT_LOG
 from splat.edit.protection import Protection
 from splat.errors import UserError
 from splat.io.tensors import load_tensors, save_tensors
@@ -62,6 +64,9 @@ class Checkpoint:
     changes: dict[str, Any] = field(default_factory=dict)
     edits_done: int = 0
     resting: Tensor | None = None  # [N] uint8
+    edit_log: tuple[str, ...] | None = None
+    """What was done to the rows by hand, ``edits_done`` lines; the log beside may have gone on, or back, since then.
+    None where no log was kept."""
 
     @property
     def count(self) -> int:
@@ -89,7 +94,7 @@ def write_checkpoint(run_dir: Path, state: TrainState, config_toml: str) -> Path
         "scalars": dict(state.densify.scalars), "compress_scalars": dict(state.compress.scalars),
         "learnable": sorted(name for name, table in compress.items() if table.requires_grad),
         "labels": state.labels.scalars(), "changes": dict(state.changes),
-        "edits_done": state.edits_done,
+        "edits_done": state.edits_done, "edit_log": log_lines(run_dir / EDIT_LOG, state.edits_done),
         **state.model.metadata(),
     }  # fmt: skip
     if state.view_mse is not None:  # the shortest text that reads back as the same bits
@@ -118,13 +123,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
         groups[group][rest] = table
     if not groups["rows"]:
         raise UserError(f"{path}: a checkpoint without rows")
+    lines = header.get("edit_log")
     return Checkpoint(
         Path(path), header["step"], header["views_taken"], header["views_pending"], header["elapsed_secs"],
         header["config"], groups["rows"], filter3d, groups["adam"], groups["tables"], groups["grads"],
         header["scalars"], header.get("view_mse"), groups["compress"], groups["compress_grads"],
         header.get("compress_scalars", {}), frozenset(header.get("learnable", ())), groups["labels"],
         header.get("labels", {}), groups["protection"], header.get("changes", {}),
-        header.get("edits_done", 0), resting,
+        header.get("edits_done", 0), resting, None if lines is None else tuple(lines),
     )  # fmt: skip
 
 

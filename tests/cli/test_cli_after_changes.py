@@ -132,3 +132,12 @@ def test_a_background_that_is_none_is_passed_over(text):
 @pytest.mark.parametrize("colour", [(0, 0, 0), (1, 1.0, 0.1), (1e-7, 0.3333333333333333, 0.7000000000000001)])
 def test_a_background_comes_back_as_it_was(colour):
     assert background_of_header({"provenance": {"background": background_text(colour)}}) == colour
+
+
+def test_a_checkpoint_knows_its_edits_without_the_log(run, stopped):
+    whole = open_model(run, print).header["provenance"]["edits"]
+    for text in (None, "torn", '{"format": "splat-edits", "version": 1, "ops": []}'):
+        (stopped / "edits.json").unlink(missing_ok=True)
+        if text is not None:
+            (stopped / "edits.json").write_text(text)
+        assert open_model(stopped, print).header["provenance"]["edits"] == whole
