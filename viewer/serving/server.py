@@ -24,8 +24,6 @@ import rich
 import viser
 from viser import _messages
 from viser.infra import _infra
-from websockets.asyncio.server import ServerConnection
-from websockets.protocol import State
 
 from splat.errors import UserError
 from splat.viewer.serving.security import (
@@ -115,7 +113,7 @@ class _Opened:
         of need, and the server would wait for them to ask."""
         self.ending = True
         for connection in tuple(self.serving.server.handlers):
-            if connection.protocol.state is State.CONNECTING:
+            if connection.state.name == "CONNECTING":
                 connection.transport.abort()
 
     def connection(self, *args: Any, **options: Any) -> _Connection:
@@ -124,7 +122,7 @@ class _Opened:
         return made
 
 
-class _Connection(ServerConnection):
+class _Connection(_infra.ServerConnection):
     """Dropped when it is one too many, or asks for nothing."""
 
     opened: _Opened
