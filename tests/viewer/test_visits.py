@@ -316,6 +316,23 @@ def test_no_snapshot_is_missed_between_the_desk_and_its_link() -> None:
         desk.close()
 
 
+def test_the_last_model_of_a_training_that_is_over_is_kept_for_the_next_page() -> None:
+    link = Link()
+    desk = Desk(link, rasterizer=None)
+    try:
+        leave = desk.on_snapshot(lambda snapshot: None)
+        link.snapshots.put(Snapshot(serving.ball(1), Labels.start(1), 5, 5))
+        serving.wait_for(lambda: desk.snapshot is not None)
+        link.news.update(ended="done")
+        leave()
+        assert desk.snapshot.step == 5
+        link.news.update(ended=None)
+        desk.on_snapshot(lambda snapshot: None)()
+        assert desk.snapshot is None
+    finally:
+        desk.close()
+
+
 def test_a_desk_ends_while_nobody_asks_it_anything() -> None:
     desk = Desk(Link(), rasterizer=None)
     desk.close()

@@ -77,7 +77,7 @@ class Desk:
     @property
     def snapshot(self) -> Snapshot | None:
         """The newest that is known; nobody changes it. None before the first, and when nobody listens: a copy of a
-        large model is not kept for pages that are gone."""
+        large model is not kept for pages that are gone, if the next page can ask for another."""
         return self._snapshot
 
     def refresh(self) -> None:
@@ -95,8 +95,13 @@ class Desk:
     def _forget(self, number: int) -> None:
         with self._lock:
             self._listeners.pop(number, None)
-            if not self._listeners:
+            if not self._listeners and self._can_ask:
                 self._snapshot = None
+
+    @property
+    def _can_ask(self) -> bool:
+        """Whether somebody answers. A training that is over may be at its evaluation and exports for long."""
+        return self.standing or self.link.news.status.ended is None
 
     def _hand_out(self) -> None:
         """Sleeps until a snapshot comes: without a page none is asked for, and nothing is done."""
@@ -108,7 +113,7 @@ class Desk:
             if not self.link.snapshots.wanted:  # made after the last request; an earlier one may not show the change
                 self._hurried = False
             listeners = tuple(self._listeners.values())
-            self._snapshot = taken if listeners else None
+            self._snapshot = taken if listeners or not self._can_ask else None
         for listener in listeners:
             try:
                 listener(taken)

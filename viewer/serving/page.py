@@ -44,9 +44,9 @@ class Key:
 class Page:
     """One client. Methods may be called from any thread."""
 
-    def __init__(self, client: viser.ClientHandle, desk: Desk, *, look: Look | None = None) -> None:
+    def __init__(self, client: viser.ClientHandle, desk: Desk) -> None:
         self.client, self.desk = client, desk
-        self.look = look or Look()
+        self.look = Look()
         self.keys: list[Key] = []
         self.toolbox: Any = None
         """What knows the tools of the mouse (``viewer.tools``), once its panel stands."""
