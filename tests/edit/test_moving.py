@@ -106,3 +106,19 @@ def test_a_larger_copy_of_a_splat_has_a_larger_filter():
     assert torch.equal(rows.model.filter3d, before)
     rows.apply(session.redo(rows))
     assert torch.equal(rows.model.filter3d, torch.where(chosen, 2 * before, before))
+
+
+def test_splats_grow_with_what_is_pulled_long():
+    """A plate drawn out to three times its length has no holes."""
+    model = block(1000, (1.0, 0.5, 0.004), at=(0, 0, 2.5))
+    model.rows["logit_opacities"] += 3.0
+    ends = [Handle((x, 0, 2.5), (3 * x, 0, 2.5), 0.06) for x in (-0.48, 0.48)]
+    rows, values = drag_values(model, everything(model), Drag(tuple(ends), mode="smooth"))
+    pulled = SplatModel(model.primitive, {**model.rows, **values}, model.sh_degree)
+    assert torch.equal(rows, torch.arange(model.count))
+    inputs = pulled.primitive.render_inputs({name: table.double() for name, table in pulled.rows.items()})
+    K = torch.tensor([[60.0, 0, 20], [0, 60, 3], [0, 0, 1]]).double()
+    camera = CameraBatch(torch.eye(4).double()[None], K[None], 40, 6)
+    alpha = ReferenceRasterizer().render(inputs, camera, RenderOptions(sh_degree=model.sh_degree)).alpha[0]
+    inner = alpha.reshape(6, 40)[:, 2:-2]
+    assert inner.min() > 0.85
