@@ -78,6 +78,22 @@ def test_callbacks_of_pages_run_where_we_hear_of_their_failures() -> None:
     assert "self._thread_executor.submit(cb, client)" in inspect.getsource(viser.ViserServer)
 
 
+def test_messages_of_a_page_pass_where_we_hear_of_their_failures() -> None:
+    source = inspect.getsource(_infra.WebsockServer._background_worker)
+    assert source.count("client_connection._handle_incoming_message(client_id, message)") == 1
+
+
+def test_words_to_a_page_that_is_gone_are_dropped_where_we_say_so() -> None:
+    from viser.infra._async_message_buffer import AsyncMessageBuffer
+
+    assert "and not self._warned_push_after_done" in inspect.getsource(AsyncMessageBuffer.push)
+
+
+def test_the_view_of_a_page_is_one_value() -> None:
+    source = inspect.getsource(viser.ViserServer.__init__)
+    assert source.count("client.camera._state = _CameraHandleState(") == 1
+
+
 def test_keys_reach_commands_before_they_reach_the_camera() -> None:
     source = Path(viser.__file__).parent / "client" / "src"
     assert 'document.addEventListener("keydown", onKeyDown)' in (source / "CameraControls.tsx").read_text()

@@ -129,6 +129,20 @@ def test_garbage_ends_one_connection_alone(served, visit, garbage: bytes | str) 
     serving.wait_for(lambda: client.pictures > before, why="a picture of the other page")
 
 
+def test_a_callback_that_fails_on_the_servers_own_thread_is_told_on_the_page(visit, caplog) -> None:
+    client, ours = visit
+    drawn(client, ours)
+
+    async def broken(camera: Any) -> None:
+        raise RuntimeError("the drag fell down")
+
+    ours.client.camera.on_update(broken)
+    client.camera(fov=0.7)
+    serving.wait_for(lambda: any("the drag fell down" in note for note in client.notes), why="words on the page")
+    assert "the drag fell down" in caplog.text
+    serving.wait_for(lambda: ours.last.camera.focal_px[1] == pytest.approx(HEIGHT / 2 / math.tan(0.35)))
+
+
 # leaving -------------------------------------------------------------------------------------------------------------
 
 

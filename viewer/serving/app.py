@@ -27,6 +27,7 @@ from splat.viewer.serving.server import (
     is_connected,
     open_server,
     tell_failures,
+    tell_failures_in_order,
 )
 
 CLOSE_SECS = 2.0
@@ -111,6 +112,7 @@ class Viewer:
             return
         bound_uploads(client)
         forgive_late_words(client)
+        tell_failures_in_order(client, self._failed)
         page = Page(client, self.desk)
         with self._lock:
             self.pages[client.client_id] = page

@@ -202,6 +202,20 @@ def tell_failures(server: viser.ViserServer, told: Callable[[Any, Exception], No
     server._thread_executor = _Telling(told)
 
 
+def tell_failures_in_order(client: viser.ClientHandle, told: Callable[[Any, Exception], None]) -> None:
+    """The same of the callbacks that run on the server's own thread, one after the other (drags, camera)."""
+    connection = client._websock_connection
+    inner = connection._handle_incoming_message
+
+    async def handle(client_id: Any, message: Any) -> None:
+        try:
+            await inner(client_id, message)
+        except Exception as error:
+            told(client, error)
+
+    connection._handle_incoming_message = handle
+
+
 class _Telling(ThreadPoolExecutor):
     """What viser runs plain callbacks on."""
 
