@@ -23,7 +23,7 @@ from live_training import live_training
 
 from splat.edit.ops import Select
 from splat.edit.shapes import Box, Nothing
-from splat.live.commands import Pause, Resume
+from splat.live.commands import Pause, Resume, Step
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "viewer" / "screenshots"
@@ -48,7 +48,24 @@ class Stage:
     served: serving.Served
 
     def command(self, command: Any) -> None:
-        self.served.desk.command(command).result(20)
+        self.served.desk.command(command).result(serving.PATIENCE_SECS)
+
+    def heard(self) -> None:
+        """Until the browser shows what it was told."""
+        assert self.ours.toolbox.runner.idle(serving.PATIENCE_SECS)
+        serving.heard(self.ours, self.page)
+
+    def take(self, key: str, tool: str) -> None:
+        self.page.keyboard.press(key)
+        serving.wait_for(lambda: self.ours.tool == tool, why=f"the tool {tool}")
+        self.heard()
+
+    def pause(self) -> None:
+        self.command(Pause())
+        serving.wait_for(lambda: self.served.desk.status.paused, why="the pause")
+
+    def nodes(self, under: str) -> dict[str, Any]:
+        return serving.nodes(self.ours, under)
 
     def seen(self, point: Any) -> tuple[float, float]:
         """Where a world point stands in the window, px."""
@@ -59,33 +76,37 @@ class Stage:
     def click(self, *at: tuple[float, float]) -> None:
         for place in at:
             self.page.mouse.click(*place)
-            time.sleep(0.3)
+            serving.said(self.page)
+            self.heard()
 
     def drag(self, *way: tuple[float, float]) -> None:
         self.page.mouse.move(*way[0])
         self.page.mouse.down()
         for place in way[1:]:
             self.page.mouse.move(*place, steps=2)
-            time.sleep(0.05)
+            time.sleep(0.05)  # the page tells of moves at most every 50 ms
         self.page.mouse.up()
 
 
 @pytest.fixture(scope="module")
 def stage(browser, tmp_path_factory):
     settings = {"capture": ROOT / "scenes" / "nook", "start_from": RUN, "max_splats": 40_000} if RUN else {}
-    with live_training(tmp_path_factory.mktemp("shots"), **settings) as served:
+    # Otherwise it takes as many steps as are asked for: each picture is always the same.
+    with live_training(tmp_path_factory.mktemp("shots"), paused=not RUN, **settings) as served:
         with serving.opened(browser, served, size=SIZE) as (page, ours):
             page.get_by_text("Software WebGL").locator("xpath=ancestor::div[.//button][1]").locator("button").click()
             yield Stage(page, ours, served)
 
 
 def training(stage: Stage) -> None:
-    stage.command(Resume())
-    serving.wait_for(lambda: len(stage.served.link.news.curve("loss")) > (60 if RUN else 5), 120.0, why="a curve")
     tab(stage.page, "Training")
+    if RUN:
+        stage.command(Resume())
+    while len(stage.served.link.news.curve("loss")) < (60 if RUN else 6):
+        time.sleep(1.0) if RUN else stage.command(Step(count=10))
     stage.page.locator(".u-title", has_text="loss").wait_for()
-    time.sleep(2.0)
-    stage.command(Pause())
+    time.sleep(2.0 if RUN else 0.0)
+    stage.pause()
     stage.page.get_by_role("button", name="Resume").wait_for()
 
 
@@ -98,19 +119,21 @@ def cameras(stage: Stage) -> None:
     tab(stage.page, "Cameras")
     tick(stage.page, "Show cameras")
     choose(stage.page, "With", "Error")
-    nodes = stage.ours.client.scene._handle_from_node_name
-    serving.wait_for(
-        lambda: sum(name.startswith("/splat/cameras/") and nodes[name].image is not None for name in list(nodes))
-        == len(stage.served.desk.scene.cameras), 60.0, why="the thumbnails",
-    )  # fmt: skip
-    serving.sharp(stage.ours)
+    count = len(stage.served.desk.scene.cameras)
+
+    def pictured() -> int:
+        return sum(serving.drawn_on(node) is not None for node in stage.nodes("/splat/cameras/").values())
+
+    serving.wait_for(lambda: pictured() == count, why="the thumbnails")
     stage.page.mouse.move(SIZE[0] - 6, SIZE[1] - 6)  # no hint in the way
-    time.sleep(25.0 if RUN else 0.5)  # pictures of sixty cameras are much for a browser without a GPU
+    time.sleep(25.0 if RUN else 0.0)  # pictures of sixty cameras are much for a browser without a GPU
 
 
 def inspect(stage: Stage) -> None:
     tab(stage.page, "Inspect")
     press(stage.page, "Pick a splat")
+    serving.wait_for(lambda: stage.ours.tool == "inspect", why="the tool")
+    stage.heard()
     stage.click((400, 400))
     stage.page.get_by_text(re.compile(r"^\d+ \(row")).wait_for()
 
@@ -119,12 +142,12 @@ def selecting(stage: Stage) -> None:
     tab(stage.page, "Edit")
     choose(stage.page, "Reach", "Visible only")
     stage.page.locator("canvas[data-engine]").click(position={"x": 200, "y": 700})  # keys go to the picture
-    stage.page.keyboard.press("r")
-    time.sleep(0.5)
+    stage.take("r", "rect")
     stage.drag((330, 300), (400, 380), (560, 500))
-    stage.page.keyboard.press("Escape")
-    stage.page.get_by_text(re.compile("selected")).first.wait_for()
     serving.wait_for(lambda: stage.served.desk.session.status.selected > 0, why="a selection")
+    stage.page.keyboard.press("Escape")
+    serving.wait_for(lambda: stage.ours.tool == "", why="no tool")
+    stage.page.get_by_text(re.compile("selected")).first.wait_for()
 
 
 def dragging(stage: Stage) -> None:
@@ -136,41 +159,48 @@ def dragging(stage: Stage) -> None:
         low, high = np.array(BASKET)
         pose = np.eye(4)
         pose[:3, 3] = (low + high) / 2
-        stage.served.desk.submit(Select(Box(tuple(map(tuple, pose.tolist())), tuple((high - low).tolist())))).result(20)
+        box = Box(tuple(map(tuple, pose.tolist())), tuple((high - low).tolist()))
+        stage.served.desk.submit(Select(box)).result(serving.PATIENCE_SECS)
+        stage.heard()
         time.sleep(1.0)
         held, pulled, *stays = (stage.seen(point) for point in BASKET_POINTS)
         stage.page.locator("canvas[data-engine]").click(position={"x": 200, "y": 700})
     else:
         selecting(stage)
         held, pulled, stays = (440, 360), (500, 310), [(450, 470)]
-    stage.page.keyboard.press("g")
-    time.sleep(0.5)
+    stage.take("g", "drag")
+    pins = stage.ours.toolbox.tool.pins  # a new list each time
     stage.click(held)
+    serving.wait_for(lambda: len(stage.ours.toolbox.tool.pins) == len(pins) + 1, why="a handle")
     stage.page.keyboard.down("Shift")
     stage.click(*stays)
     stage.page.keyboard.up("Shift")
+    serving.wait_for(lambda: len(stage.ours.toolbox.tool.pins) == len(pins) + 1 + len(stays), why="anchors")
+    stage.heard()
     stage.drag(held, *(tuple(np.array(held) + (np.array(pulled) - held) * part) for part in (0.3, 0.6, 1.0)))
     serving.wait_for(lambda: any("rag" in text for text in stage.served.desk.session.status.undo[-1:]), why="the drag")
-    time.sleep(2.0 if RUN else 0.5)
+    time.sleep(2.0 if RUN else 0.0)
 
 
 def measuring(stage: Stage) -> None:
     tab(stage.page, "Measure")
     press(stage.page, "Measure between two points")
-    stage.click((240, 520), (690, 330))
+    serving.wait_for(lambda: stage.ours.tool == "measure", why="the tool")
+    stage.heard()
+    for number, place in enumerate(((240, 520), (690, 330))):
+        stage.click(place)
+        serving.node(stage.ours, f"/splat/measure/point_{number}")
     stage.page.locator("strong", has_text=re.compile(r"^\d+\.\d+$")).locator("visible=true").first.wait_for()
 
 
 def path(stage: Stage) -> None:
     tab(stage.page, "Path")
     here = stage.ours.camera()
-    for camera in in_sight(here, stage.served.desk.scene.cameras):
-        stage.ours.fly_to(camera)
-        serving.wait_for(lambda c=camera: np.allclose(stage.ours.camera().center_world, c.center_world, atol=1e-3))
+    for number, camera in enumerate(in_sight(here, stage.served.desk.scene.cameras)):
+        serving.flown(stage.ours, camera)
         press(stage.page, "Add a key here")
-        time.sleep(0.3)
-    stage.ours.fly_to(here)
-    serving.wait_for(lambda: np.allclose(stage.ours.camera().center_world, here.center_world, atol=1e-3))
+        serving.node(stage.ours, f"/splat/path/key_{number}")
+    serving.flown(stage.ours, here)
 
 
 def in_sight(here: Any, cameras: Any) -> list[Any]:
@@ -191,14 +221,14 @@ def export(stage: Stage) -> None:
     for name in ("spz", "ply"):
         choose(stage.page, "Format", name)
         press(stage.page, "Write the file")
-        stage.page.get_by_text(f"{name}, ").wait_for(timeout=60_000)
+        stage.page.get_by_text(f"{name}, ").wait_for()
 
 
 def preview(stage: Stage) -> None:
-    tab(stage.page, "Preview")
-    tick(stage.page, "Preview in the browser")
+    tab(stage.page, "View")
+    choose(stage.page, "In the browser", "Always")
     stage.page.get_by_text("a light copy, not the true picture").first.wait_for()
-    time.sleep(4.0 if RUN else 1.0)
+    time.sleep(4.0 if RUN else 0.0)
 
 
 def help_(stage: Stage) -> None:
@@ -224,17 +254,16 @@ SHOTS: dict[str, tuple[Callable[[Stage], None], tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", SHOTS)
 def test_a_panel_shows_what_it_has_to(name: str, stage: Stage) -> None:
     go, words = SHOTS[name]
+    serving.sharp(stage.ours)
     view = stage.ours.camera()
     try:
         go(stage)
-        serving.wait_for(lambda: stage.ours.last.why != "moving", why="a sharp picture")
-        time.sleep(0.5)
+        if name != "preview":  # where nothing is streamed
+            serving.wait_for(lambda: stage.ours.last.why != "moving", why="a sharp picture")
+        time.sleep(0.5 if RUN else 0.0)
         for text in words:
-            assert stage.page.get_by_text(text, exact=False).locator("visible=true").count(), f"{text!r} on {name}"
-        picture = serving.pixels(stage.page)
-        assert picture.shape == (SIZE[1], SIZE[0], 3)
-        assert picture[:, :LEFT].std() > 3, "a blank picture"  # the tiny capture is grey for the most part
-        assert picture[:, LEFT + 60 :].std() > 12, "blank controls"
+            stage.page.get_by_text(text, exact=False).locator("visible=true").first.wait_for()
+        (picture,) = serving.wait_for(lambda: shown_whole(stage), why="a picture and controls that are not blank")
         if RUN:
             FOLDER.mkdir(exist_ok=True)
             (FOLDER / f"{name}.jpg").write_bytes(small_jpeg(picture))
@@ -243,6 +272,15 @@ def test_a_panel_shows_what_it_has_to(name: str, stage: Stage) -> None:
     kept = FOLDER / f"{name}.jpg"
     assert kept.exists() and kept.stat().st_size < MOST_BYTES, f"{kept} (SPLAT_WRITE_SCREENSHOTS=RUN makes it)"
     assert jpeg_size(kept) == SIZE
+
+
+def shown_whole(stage: Stage) -> tuple[np.ndarray] | None:
+    """What the window shows, unless the picture or the controls are still blank."""
+    stage.heard()
+    picture = serving.pixels(stage.page)
+    assert picture.shape == (SIZE[1], SIZE[0], 3)
+    drawn = picture[:, :LEFT].std() > 3  # the tiny capture is grey for the most part
+    return (picture,) if drawn and picture[:, LEFT + 60 :].std() > 12 else None
 
 
 def test_the_page_shows_every_screenshot() -> None:
@@ -257,21 +295,21 @@ def leave(stage: Stage, name: str, view: Any) -> None:
     stage.ours.set_tool("")
     stage.ours.change(mode="color", compare=None, show_selection=True)
     if name == "drag":
-        stage.served.desk.undo().result(20)
-    for label in ("Show cameras", "Preview in the browser"):
-        box = stage.page.get_by_label(label, exact=True).locator("visible=true")
-        if box.count() and box.first.is_checked():
-            box.first.click()
-    forget, times = {"inspect": ("Forget it", 1), "path": ("Delete", 5)}.get(name, ("", 0))
-    for _ in range(times):
-        press(stage.page, forget)
-        time.sleep(0.2)
+        stage.served.desk.undo().result(serving.PATIENCE_SECS)
+    box = stage.page.get_by_label("Show cameras", exact=True).locator("visible=true")
+    if box.count() and box.first.is_checked():
+        box.first.click()
+        serving.said(stage.page)
+    if name == "preview":
+        choose(stage.page, "In the browser", "Off")
+    if name == "inspect":
+        press(stage.page, "Forget it")
+    for left in range(len(stage.nodes("/splat/path/key_")), 0, -1):
+        press(stage.page, "Delete")
+        serving.wait_for(lambda left=left: len(stage.nodes("/splat/path/key_")) < left, why="a key to go")
     stage.ours.client.scene.remove_by_name("/splat/measure")
-    stage.served.desk.submit(Select(Nothing())).result(20)
-    stage.ours.fly_to(view)
-    serving.wait_for(
-        lambda: np.allclose(stage.ours.camera().center_world, view.center_world, atol=1e-3), why="the view"
-    )
+    stage.served.desk.submit(Select(Nothing())).result(serving.PATIENCE_SECS)
+    serving.flown(stage.ours, view)
 
 
 def small_jpeg(picture: np.ndarray) -> bytes:
