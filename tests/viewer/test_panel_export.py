@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from splat.io.placement import Placement, placed_header
 from splat.io.selection import Selection
 from splat.model.labels import HIDDEN
 from splat.viewer.output.exports import download_of, export_path, exported_model, formats, size_text, write_export
+from splat.viewer.serving import jobs
 
 TURN = matrix_from_quat(torch.tensor([0.9, 0.1, -0.3, 0.2], dtype=torch.float64)).numpy()
 WORLD_FROM_INPUT = np.block([[2 * TURN, np.array([[1.0], [2.0], [3.0]])], [np.zeros((1, 3)), np.ones((1, 1))]])
@@ -80,6 +83,22 @@ def test_names_cannot_lead_out_of_the_run(panel, served):
         press(panel, "Write the file")
         panel.get_by_text(f"a file cannot be called '{name}'").first.wait_for()
     assert {path for path in served.desk.run_dir.parent.rglob("*")} == before
+
+
+def test_a_refusal_that_comes_at_once_leaves_nothing_that_waits(panel, monkeypatch):
+    class AtOnce(threading.Thread):
+        """Over before its start returns."""
+
+        def start(self) -> None:
+            super().start()
+            self.join()
+
+    monkeypatch.setattr(jobs, "threading", SimpleNamespace(Thread=AtOnce, Event=threading.Event))
+    type_into(panel, "Name", "../elsewhere")
+    press(panel, "Write the file")
+    panel.get_by_text("a file cannot be called").first.wait_for()
+    panel.get_by_text("nothing was written").wait_for()
+    assert panel.get_by_text("writing ply ...").count() == 0 and panel.get_by_role("progressbar").count() == 0
 
 
 def test_the_list_of_edits_is_saved(panel, served):

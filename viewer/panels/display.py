@@ -115,7 +115,7 @@ class DisplayPanel:
         self.filter = gui.add_dropdown("Filter", filters, initial_value=look.filter2d or AS_TRAINED)
         self.background = gui.add_rgb("Background", tuple(round(255 * part) for part in look.background))
         self.near = gui.add_number("Near", look.near, min=0.0001, step=0.01, hint="World units")
-        self.far = gui.add_number("Far", NO_LIMIT if look.far >= 1e10 else look.far, min=0.0, step=0.1,
+        self.far = gui.add_number("Far", NO_LIMIT if look.far >= 1e10 else look.far, min=0.0, step=0.01,
                                   hint="World units; 0 cuts nothing")  # fmt: skip
         self.tint = gui.add_checkbox("Tint the selection", look.show_selection)
         self.hidden = gui.add_checkbox("Show hidden splats", look.show_hidden)

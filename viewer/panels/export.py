@@ -99,9 +99,10 @@ class ExportPanel:
             job.progress(0.3)
             self._note(write_export(model, path, format_name, header), told)
 
+        if not self._jobs.is_running:  # before it starts: a refusal may be there at once
+            self._bar.visible, self._told.content = True, f"writing {format_name} ..."
         self._jobs.start(f"writing {format_name}", work, lambda share, text: setattr(self._bar, "value", 100 * share),
                          self._ended)  # fmt: skip
-        self._bar.visible, self._told.content = True, f"writing {format_name} ..."
 
     def save_log(self) -> None:
         """The edits of this session as JSON: into the run folder, and to the browser."""

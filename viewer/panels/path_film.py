@@ -160,10 +160,12 @@ class Film:
             place = "" if desk.run_dir is None else f": `{file}`"
             self._told.content = f"{len(pictures)} pictures of step {snapshot.step:,}, {size}{place}"
 
-        self._told.content = "drawing ..."
+        if not self._jobs.is_running:  # before it starts: a refusal may be there at once
+            self._told.content = "drawing ..."
+            buttons = ((self._stop, True), (self._bar, True), (self._write, False), (self._download, False))
+            for handle, visible in buttons:
+                handle.visible = visible
         self._jobs.start("writing the video", work, self._progress, self._ended)
-        for handle, visible in ((self._stop, True), (self._bar, True), (self._write, False), (self._download, False)):
-            handle.visible = visible
 
     def _progress(self, share: float, text: str) -> None:
         self._bar.value = 100 * share
