@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from splat.edit.history import Patch, edit_of_patch, patch_of
 from splat.edit.json_ops import op_line, read_log, write_lines
 from splat.edit.marks import EditMark
 from splat.edit.ops import Op
+from splat.edit.select import takeable
 from splat.edit.wording import said
 from splat.errors import UserError
 from splat.live.commands import Edit, Rows
@@ -193,15 +194,33 @@ class EditSession:
         return len(self._earlier) + len(self._done) if op.kind in CHANGES_PICTURE else None
 
 
-def replay(rows: Rows, ops: Iterable[Op], session: EditSession, say: Callable[[str], None] = lambda _: None) -> None:
-    """Do ``ops`` one after the other and apply them; ``say`` gets a line for each."""
-    for op in ops:
-        edit = session.do(rows, op)
+def replay(
+    rows: Rows, ops: Iterable[Op], session: EditSession, say: Callable[[str], None] = lambda _: None, *,
+    places: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Do ``ops`` one after the other and apply them; ``say`` gets a line for each. ``places`` tell where each comes
+    from, for the UserError of one that cannot be done."""
+    for number, op in enumerate(ops):
+        try:
+            edit = session.do(rows, op)
+        except UserError as error:
+            if number >= len(places):
+                raise
+            raise UserError(f"{places[number]}: {error}") from error
         if edit is None:
-            say(f"{said(op, None, rows.labels)}: nothing changes")
+            say(f"{said(op, None, rows.labels)}: nothing changes{_why(op, rows.labels)}")
             continue
         rows.apply(edit)
         say(f"{session.words} ({session.status.selected:,} of {session.status.splats:,} selected)")
+
+
+def _why(op: Op, labels: Labels) -> str:
+    """What an operation lacks that changes nothing, where that can be told."""
+    needs = op.what in ("hide", "lock") if op.kind == "mark" else op.kind in CHANGES_PICTURE
+    if not needs or (op.kind == "delete" and op.outside) or bool(labels.having(SELECTED).any()):
+        return ""
+    shut = int((~takeable(labels)).sum())
+    return f" (nothing is selected{f'; {shut:,} splats are locked or hidden' if shut else ''})"
 
 
 def edit_command(session: EditSession, op: Op) -> Edit:

@@ -69,6 +69,33 @@ def test_a_log_and_single_operations_one_after_the_other(source, tmp_path, capsy
     ]
 
 
+def test_an_operation_that_cannot_be_done_is_named_by_its_place(source, tmp_path, capsys):
+    log = write_log(tmp_path / "edits.json", [ops.Select(shapes.Everything()), ops.Delete()])
+    out = tmp_path / "b.safetensors"
+    assert main(["edit", str(source), "--log", str(log), "-o", str(out)]) == 2
+    assert f"error: {log}: op 2: delete: no splat would be left" in capsys.readouterr().err
+    log = write_log(tmp_path / "edits.json", [ops.Select(shapes.Everything())])
+    argv = ["edit", str(source), "--log", str(log), "--op", text(UP), "--op", text(ops.Delete()), "-o", str(out)]
+    assert main(argv) == 2 and not out.exists()
+    assert "error: --op 2: delete: no splat would be left" in capsys.readouterr().err
+
+
+def test_why_nothing_changes_is_said(source, tmp_path, capsys):
+    out, nowhere = str(tmp_path / "b.safetensors"), ops.Select(shapes.Sphere((99.0, 0.0, 0.0), 1.0))
+    assert main(["edit", str(source), "--op", text(nowhere), "--op", text(UP), "-o", out]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told[1] == "move: nothing changes (nothing is selected)"
+    assert told[2] == "warning: none of the operations changed anything"
+    locked = [ops.Select(shapes.Everything()), ops.Mark("lock"), ops.Select(shapes.Everything()), ops.Delete()]
+    argv = [part for op in locked for part in ("--op", text(op))]
+    assert main(["edit", str(source), *argv, "-o", out]) == 0
+    told = capsys.readouterr().err
+    assert "delete: nothing changes (nothing is selected; 50 splats are locked or hidden)" in told
+    assert "warning" not in told
+    assert main(["edit", str(source), "--op", text(ops.Mark("show")), "-o", out]) == 0
+    assert "show: nothing changes\n" in capsys.readouterr().err
+
+
 def test_headless_is_the_same_as_live(source, tmp_path):
     done = [RIGHT, ops.Recolor(tint=(0.5, 1.0, 1.0)), ops.Duplicate((0.0, 1.0, 0.0)), UP, ops.Mark("hide"),
             ops.Delete(outside=True), ops.Select(shapes.Nothing())]  # fmt: skip

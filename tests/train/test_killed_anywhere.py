@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from splat.cli.viewing import cut_log
 from splat.edit.json_ops import log_lines
-from splat.edit.ops import Delete, Duplicate, Recolor, Select, Transform
+from splat.edit.ops import Delete, Duplicate, Invert, Recolor, Select, Transform
 from splat.edit.session import EditSession, edit_command, undo_command
-from splat.edit.shapes import Everything, Sphere
+from splat.edit.shapes import Sphere
 from splat.errors import UserError
 from splat.live.commands import Change, CommandQueue, Save
 from splat.train.checkpoint import CheckpointSink, checkpoint_paths, latest, restore
@@ -26,11 +26,12 @@ STEPS = 6
 MOVE = Transform(((1.0, 0, 0, 0.6), (0, 1.0, 0, 0), (0, 0, 1.0, 0.2), (0, 0, 0, 1.0)))
 spheres = st.builds(lambda x, radius: Select(Sphere((x, 0.0, 0.0), radius)), st.floats(-0.5, 0.5), st.floats(0.1, 0.6))
 edits = st.sampled_from([MOVE, Delete(), Duplicate((0.3, 0.0, 0.1)), Recolor((1.0, 0.5, 0.5))])
-"""What stands in one group is given without a save between, so that a resumed run can undo what it did."""
+"""What stands in one group is given without a save between, so that a resumed run can undo what it did; an inversion
+always does something that can be undone."""
 groups = st.one_of(
     st.tuples(spheres, edits),
-    st.tuples(spheres, edits, st.just("undo")),
-    st.tuples(spheres, edits, st.just("undo"), st.just("undo"), st.just(Select(Everything())), st.just(MOVE)),
+    st.tuples(st.just(Invert()), edits, st.just("undo")),
+    st.tuples(st.just(Invert()), st.just(Invert()), edits, st.just("undo"), st.just("undo"), spheres, edits),
     st.sampled_from([("lr_scale", 0.5), ("background", [0.2, 0.4, 1.0]), ("densify", False)]).map(lambda own: (own,)),
     st.just(("save",)),
 )
@@ -145,7 +146,7 @@ def test_a_run_killed_anywhere_and_resumed_equals_one_that_never_was(tmp_path_fa
 
 @pytest.mark.slow
 @given(plan=plans, deaths=st.lists(st.integers(0, 60), min_size=1, max_size=3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_many_runs_killed_anywhere(tmp_path_factory, plan, deaths):
     assert_same(*lives_of(tmp_path_factory.mktemp("lives"), plan, deaths))
 

@@ -28,7 +28,8 @@ done to it: what it holds of the log already (a training's own log, say) is pass
   --edit-prior-path DIR   where its weights lie; nothing is ever downloaded
   --prior-steps N    how long
   -q, --quiet        only the path
-Prints OUT; the rest goes to the error stream.
+Prints OUT; the rest goes to the error stream. Exit codes: 0 done (it warns where nothing changed), 2 something to mend
+in the input; then nothing is written.
 
 operations (lengths and places in the model's own frame, pixels from the left upper corner):
   {"kind": "select", "shape": SHAPE, "combine": "set|add|subtract|intersect", "reach": "centers|visible"}
@@ -94,7 +95,12 @@ def run(argv: Sequence[str]) -> int:
     if held:
         say(f"the first {held} operations are in this model already and are passed over; what they left selected, "
             "hidden or locked is not known any more")  # fmt: skip
-    replay(rows, ops[held:], session, say)
+    logged = len(ops) - len(args.op)
+    places = [f"{args.log}: op {number + 1}" if number < logged else f"--op {number + 1 - logged}"
+              for number in range(len(ops))]  # fmt: skip
+    replay(rows, ops[held:], session, say, places=places[held:])
+    if session.status.ops == 0 and len(ops) > held:
+        say("warning: none of the operations changed anything")
     say(f"{before:,} splats became {rows.model.count:,}")
     if args.dry_run:
         return 0
