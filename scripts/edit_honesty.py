@@ -45,6 +45,9 @@ GRIP = 0.12
 """Radius of the drag's handle, about the middle of the teapot: the rest follows as rigidly as it can."""
 DELETED = ((0.28, -0.09, 0.745), (0.76, 0.36, 1.25))
 """About the basket with its fruit and its handle."""
+EDGE = 0.005
+"""World units. Splats of the table stand at the lower face of that box and tremble across it by tenths of a
+millimetre: what lies less deep is not in the region."""
 CHANGED_SHARE = 0.1
 """Of a pixel's colour: where edited splats have more, it is no background."""
 PICTURES = 3
@@ -174,7 +177,7 @@ def region_of(parts: Parts) -> tuple[int, float]:
     model = parts.state.model
     means = model.rows["means"].detach()
     low, high = (torch.tensor(corner, device=means.device) for corner in DELETED)
-    inside = ((means > low) & (means < high)).all(1)
+    inside = ((means > low + EDGE) & (means < high - EDGE)).all(1)
     return int(inside.sum()), float(model.opacities.detach()[inside].sum())
 
 
