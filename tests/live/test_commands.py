@@ -17,9 +17,7 @@ def test_wait_ends_early_when_a_command_comes():
     queue = CommandQueue()
     sender = threading.Timer(0.05, queue.put, [Resume()])
     sender.start()
-    began = time.monotonic()
-    queue.wait(10)
-    assert time.monotonic() - began < 5
+    queue.wait(None)  # for ever, if it did not
     assert isinstance(queue.pop(), Resume)
     sender.join()
 
@@ -27,11 +25,10 @@ def test_wait_ends_early_when_a_command_comes():
 def test_wait_returns_at_once_when_something_is_there_and_after_its_time_when_not():
     queue = CommandQueue()
     queue.put(Pause())
-    began = time.monotonic()
-    queue.wait(10)
-    queue.pop()
+    queue.wait(None)
+    assert queue.pop() is not None
     queue.wait(0.01)
-    assert time.monotonic() - began < 5
+    assert queue.pop() is None
 
 
 def test_no_command_is_lost_between_threads():

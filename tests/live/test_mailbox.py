@@ -21,7 +21,7 @@ def test_waiting_reader_gets_what_another_thread_puts():
     box.request()
     sender = threading.Timer(0.05, box.put, ["model"])
     sender.start()
-    assert box.take(timeout_secs=5) == "model"
+    assert box.take(timeout_secs=120) == "model"
     sender.join()
 
 
@@ -53,7 +53,7 @@ def test_a_reader_that_waits_without_end_can_be_sent_home():
     assert not taken, "nobody said that it is over"
     gone.set()
     box.wake()
-    reader.join(5)
+    reader.join(120)
     assert taken == [None]
 
 
@@ -74,7 +74,7 @@ def test_a_value_is_taken_whenever_it_comes():
     while 500 not in taken and reader.is_alive():
         time.sleep(0.001)
     box.put(0)
-    reader.join(5)
+    reader.join(120)
     assert taken == sorted(taken) and taken[-1] == 500
 
 

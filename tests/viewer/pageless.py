@@ -25,6 +25,7 @@ class Pageless:
         self.socket: ClientConnection = connect(
             f"ws://127.0.0.1:{port}", subprotocols=[f"viser-v{viser.__version__}"], origin=f"http://127.0.0.1:{port}",
             additional_headers={"Cookie": f"splat-{port}={serving.TOKEN}"}, max_size=None, proxy=None,
+            open_timeout=serving.PATIENCE_SECS,
         )  # fmt: skip
         self.pictures = 0
         self.notes: list[str] = []
@@ -45,7 +46,7 @@ class Pageless:
 
     def close(self) -> None:
         self.socket.close()
-        self._thread.join(5.0)
+        self._thread.join(serving.PATIENCE_SECS)
 
     def _listen(self) -> None:
         unpack = zstandard.ZstdDecompressor()
@@ -70,7 +71,7 @@ class Pageless:
 @contextmanager
 def visited(served: serving.Served, **first: Any) -> Iterator[tuple[Pageless, Any]]:
     """A page that has told its first view (``first`` changes it), and our ``Page`` behind it; gone at the end."""
-    known = set(served.viewer.pages)
+    known = set(serving.known_pages(served))
     client = Pageless(served)
     try:
         client.camera(**first)
@@ -79,8 +80,8 @@ def visited(served: serving.Served, **first: Any) -> Iterator[tuple[Pageless, An
         yield client, ours
     finally:
         client.close()
-        serving.wait_for(lambda: set(served.viewer.pages) <= known, why="the page to be gone")
+        serving.wait_for(lambda: set(serving.known_pages(served)) <= known, why="the page to be gone")
 
 
 def newcomer(served: serving.Served, known: set[int]) -> Callable[[], Any]:
-    return lambda: next((page for number, page in list(served.viewer.pages.items()) if number not in known), None)
+    return lambda: next((page for number, page in serving.known_pages(served).items() if number not in known), None)

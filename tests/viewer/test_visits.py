@@ -93,6 +93,7 @@ def test_a_picture_has_bounds_whatever_the_window(window: tuple[int, int], pictu
 
 def test_windows_without_a_size_and_without_an_end_are_drawn(visit) -> None:
     client, ours = visit
+    drawn(client, ours)
     for width, height in ((0, 0), (2**31, 1)):
         client.camera(image_width=width, image_height=height)
         wanted = canvas_size(width, height)
@@ -104,6 +105,7 @@ def test_the_same_view_told_again_is_not_drawn_again(visit) -> None:
     """A browser tells a movement first with the place that it comes from."""
     client, ours = visit
     drawn(client, ours)
+    serving.wait_for(lambda: ours.look.sh_degree is not None, why="the panels to know the model")  # draws once more
     client.camera(near=0.4)  # the first that it is told counts, whatever it is
     ours.client.local_storage.get_item("test", timeout=serving.PATIENCE_SECS)
     events: list[int] = []
@@ -122,7 +124,7 @@ def test_garbage_ends_one_connection_alone(served, visit, garbage: bytes | str) 
     client, ours = visit
     bad = Pageless(served)
     bad.socket.send(garbage)
-    bad._thread.join(5.0)
+    bad._thread.join(serving.PATIENCE_SECS)
     assert not bad._thread.is_alive(), "the server hung up"
     before = drawn(client, ours)
     ours.redraw()
@@ -154,7 +156,7 @@ def test_nothing_of_a_page_that_left_stays(served) -> None:
         threads = ours.threads
         assert len(threads) >= 2
         del ours
-    join_all(threads, 10.0)
+    join_all(threads, serving.PATIENCE_SECS)
     del threads
 
     def gone() -> bool:
@@ -170,16 +172,16 @@ def test_a_page_that_leaves_while_it_is_drawn_leaves_in_silence(served, monkeypa
 
     def slow(*args: Any, **options: Any) -> Any:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(serving.PATIENCE_SECS)
         return draw(*args, **options)
 
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(worker, "draw", slow)
     with visited(served) as (_, ours):
-        assert begun.wait(10)
+        assert begun.wait(serving.PATIENCE_SECS)
         threads = ours.threads
     go_on.set()
-    join_all(threads, 10.0)
+    join_all(threads, serving.PATIENCE_SECS)
     assert not any(thread.is_alive() for thread in threads)
     ours.failed(RuntimeError("the client left"))
     assert not caplog.records and not recwarn.list
@@ -197,7 +199,7 @@ def test_a_page_that_leaves_stops_its_job_and_can_start_none(served) -> None:
         jobs.start("writing", endless, lambda share, text: None, lambda: heard.append("done"))
         threads = ours.threads
         assert any(thread.name == "splat-viewer-job" for thread in threads)
-    join_all(threads, 10.0)
+    join_all(threads, serving.PATIENCE_SECS)
     assert not jobs.is_running and not heard
     jobs.start("writing", lambda job: heard.append("worked"), lambda share, text: None)
     assert not jobs.is_running and not heard
@@ -222,12 +224,12 @@ def test_a_page_that_leaves_while_it_is_built_is_closed(served, monkeypatch) -> 
     def slowly(page: Any) -> None:
         pages.append(page)
         building.set()
-        go_on.wait(10)
+        go_on.wait(serving.PATIENCE_SECS)
 
     monkeypatch.setattr(app, "build", slowly)
     client = Pageless(served)
     client.camera()
-    assert building.wait(10)
+    assert building.wait(serving.PATIENCE_SECS)
     client.close()
     serving.wait_for(lambda: pages[0].is_closed, why="the page to be closed")
     go_on.set()
@@ -242,13 +244,13 @@ def test_a_page_that_comes_while_the_viewer_ends_is_closed(monkeypatch) -> None:
     def slowly(page: Any) -> None:
         pages.append(page)
         building.set()
-        go_on.wait(10)
+        go_on.wait(serving.PATIENCE_SECS)
 
     monkeypatch.setattr(app, "build", slowly)
     with serving.serve(serving.ball(5)) as served:
         client = Pageless(served)
         client.camera()
-        assert building.wait(10)
+        assert building.wait(serving.PATIENCE_SECS)
     go_on.set()
     client.close()
     serving.wait_for(lambda: pages[0].is_closed and not pages[0].threads and not served.viewer.pages)
