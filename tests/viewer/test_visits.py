@@ -6,6 +6,7 @@ import gc
 import logging
 import math
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -106,17 +107,25 @@ def test_the_same_view_told_again_is_not_drawn_again(visit) -> None:
     client, ours = visit
     drawn(client, ours)
     serving.wait_for(lambda: ours.look.sh_degree is not None, why="the panels to know the model")  # draws once more
-    client.camera(near=0.4)  # the first that it is told counts, whatever it is
-    ours.client.local_storage.get_item("test", timeout=serving.PATIENCE_SECS)
-    events: list[int] = []
-    ours._worker.event = lambda: events.append(1)
+    event, events = ours._worker.event, []
+    ours._worker.event = lambda: (events.append(1), event())
     client.camera()
     client.camera(near=0.5)
+    heard(ours)
+    assert not events
     client.camera(fov=0.8)
+    serving.wait_for(lambda: ours.last.camera.focal_px[1] == pytest.approx(HEIGHT / 2 / math.tan(0.4)))
     client.camera(fov=0.8)
-    client.camera(image_width=2 * WIDTH, fov=0.8)
-    serving.wait_for(lambda: ours.client.camera.image_width == 2 * WIDTH and len(events) >= 2)
+    heard(ours)
+    assert len(events) == 1
+    client.camera(fov=0.8, image_width=2 * WIDTH)
+    serving.wait_for(lambda: ours.last.width == 2 * WIDTH, why="a picture of the new size")
     assert len(events) == 2
+
+
+def heard(ours: Any) -> None:
+    """Until all that the page said before has been taken in."""
+    ours.client.local_storage.get_item("test", timeout=serving.PATIENCE_SECS)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\x00", b"\xc1garbage", b"\x81\xa4type\xa7NoSuch1", "text"])
@@ -143,6 +152,14 @@ def test_a_callback_that_fails_on_the_servers_own_thread_is_told_on_the_page(vis
     serving.wait_for(lambda: any("the drag fell down" in note for note in client.notes), why="words on the page")
     assert "the drag fell down" in caplog.text
     serving.wait_for(lambda: ours.last.camera.focal_px[1] == pytest.approx(HEIGHT / 2 / math.tan(0.35)))
+
+
+def test_the_last_words_arrive_however_busy_the_server_is() -> None:
+    with serving.serve(serving.ball(5)) as served, visited(served) as (client, ours):
+        drawn(client, ours)
+        served.viewer.server.viser._event_loop.call_soon_threadsafe(time.sleep, 0.5)
+        served.viewer.close()
+        serving.wait_for(lambda: any("has ended" in note for note in client.notes), 5.0, why="the words")
 
 
 # leaving -------------------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class Page:
 
         @client.camera.on_update
         async def _(_: viser.CameraHandle) -> None:  # async: called in order, on the server's thread
-            if self._sight.has_changed():
+            if self._sight.is_news():
                 self._worker.event()
 
     def start(self) -> None:
@@ -79,6 +79,10 @@ class Page:
     def camera(self) -> Camera:
         """The page's view in the world's frame, at the size of its canvas (capped). UserError for what is no view."""
         return self._sight.camera()
+
+    def camera_to_draw(self) -> Camera:
+        """As ``camera``, of which a picture is made now: told again, it makes no other."""
+        return self._sight.to_draw()
 
     @property
     def last(self) -> DrawnFrame | None:

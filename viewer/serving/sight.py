@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import viser
 
@@ -23,11 +25,31 @@ class Sight:
 
     def __init__(self, client: viser.ClientHandle, space: Space) -> None:
         self._client, self._space = client, space
-        self._last: tuple | None = None
+        self._drawn: tuple | None = None
 
     def camera(self) -> Camera:
         """In the world's frame, at the size of the canvas (within the limits). UserError for what is no view."""
-        seen = self._client.camera._state  # taken once: every message of the page makes a new one
+        return self._camera(self._client.camera._state)
+
+    def to_draw(self) -> Camera:
+        """As ``camera``, of which a picture is made now."""
+        seen = self._client.camera._state
+        self._drawn = _told(seen)
+        return self._camera(seen)
+
+    def is_news(self) -> bool:
+        """Whether the view is another than in the last picture. The browser tells a movement twice: at once, still with
+        the place it comes from, and a moment later."""
+        return _told(self._client.camera._state) != self._drawn
+
+    @property
+    def aspect(self) -> float:
+        """Width of the canvas by its height."""
+        width, height = canvas_size(self._client.camera.image_width, self._client.camera.image_height)
+        return width / height
+
+    def _camera(self, seen: Any) -> Camera:
+        """``seen`` is taken once: every message of the page makes a new one."""
         position, wxyz = _numbers(seen.position, 3), _numbers(seen.wxyz, 4)
         fits = position is not None and wxyz is not None and np.isfinite(seen.fov)
         if not fits or np.abs(position).max() > FARTHEST or not np.abs(wxyz).max() > 1e-6:
@@ -36,27 +58,18 @@ class Sight:
         fov = float(np.clip(seen.fov, *FOV_LIMITS))
         return self._space.camera(wxyz=wxyz, position=position, fov=fov, width=width, height=height)
 
-    @property
-    def aspect(self) -> float:
-        """Width of the canvas by its height."""
-        width, height = canvas_size(self._client.camera.image_width, self._client.camera.image_height)
-        return width / height
-
-    def has_changed(self) -> bool:
-        """Whether the view is another than at the last call. The browser tells a movement twice: at once, still with
-        the place it comes from, and a moment later."""
-        seen = self._client.camera._state
-        now = (np.asarray(seen.position).tobytes(), np.asarray(seen.wxyz).tobytes(), seen.fov, seen.image_width,
-               seen.image_height)  # fmt: skip
-        before, self._last = self._last, now
-        return now != before
-
 
 def canvas_size(width: int, height: int) -> tuple[int, int]:
     """At least one pixel, and no more than the limits, in the same proportion as far as that goes."""
     width, height = (min(max(side, 1), 1 << 20) for side in (width, height))
     shrink = min(1.0, (MOST_PIXELS / (width * height)) ** 0.5, MOST_SIDE_PX / max(width, height))
     return max(round(width * shrink), 1), max(round(height * shrink), 1)
+
+
+def _told(seen: Any) -> tuple:
+    """All that a picture depends on."""
+    place = np.asarray(seen.position).tobytes(), np.asarray(seen.wxyz).tobytes()
+    return *place, seen.fov, seen.image_width, seen.image_height
 
 
 def _numbers(values: np.ndarray, count: int) -> np.ndarray | None:  # [count] float64

@@ -135,7 +135,7 @@ class Worker:
         page, snapshot, start = self._page, self._desk.snapshot, time.perf_counter()
         if snapshot is None:  # this page was the last, and has gone since
             return
-        look, full, self._shown_version = page.look, page.camera(), snapshot.version
+        look, full, self._shown_version = page.look, page.camera_to_draw(), snapshot.version
         camera = full.resized(max(round(full.width * plan.scale), 1), max(round(full.height * plan.scale), 1))
         drawn = draw(
             snapshot, camera, look, rasterizer=self._desk.rasterizer, want_depth=page.wants_depth,
