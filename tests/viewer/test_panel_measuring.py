@@ -117,17 +117,22 @@ def test_a_screenshot_of_any_size(front, shown, served):
 
 def test_the_browsers_preview_is_labelled_and_can_be_switched_off(front, shown, served):
     tab(front, "View")
-    number = serving.resting(shown).number
     choose(front, "In the browser", "Always")
     front.get_by_text("a light copy, not the true picture").first.wait_for()
     front.get_by_text("of 1,600 splats of step 0").first.wait_for()
-    serving.node(shown, "/splat/preview")
-    shown.redraw()
-    serving.heard(shown, front)
-    assert shown.last.number <= number + 1, "nothing is streamed meanwhile"
+    assert serving.node(shown, "/splat/preview").visible
+
+    def rests() -> bool:
+        before = shown.last.number
+        shown.redraw()
+        serving.heard(shown, front)
+        return shown.last.number == before
+
+    serving.wait_for(rests, why="streaming to rest")
+    number = shown.last.number
     choose(front, "In the browser", "Off")
+    serving.wait_for(lambda: "/splat/preview" not in serving.nodes(shown), why="the copy to go")
     serving.wait_for(lambda: shown.last.number > number, why="a streamed picture")
-    assert "/splat/preview" not in serving.nodes(shown)
     assert row_of(front, "Splats at most").count() == 1
 
 

@@ -18,8 +18,8 @@ RENEW_SECS = 4.0
 OFF, MOVING, ALWAYS = "Off", "While moving", "Always"
 STILL_SECS = 0.35
 """Without a movement: then the streamed picture comes back."""
-ARRIVES_SECS = 0.4
-"""From a copy that was sent to one that is drawn and sorted."""
+ARRIVES_SECS = {MOVING: 0.4, ALWAYS: 2.0}
+"""From a copy that was sent to one that is drawn and sorted. At rest the streamed picture behind it does no harm."""
 _BEAT_SECS = 0.05
 WHAT_IT_IS = """A light copy drawn by the browser itself: fewer splats, one colour from all sides, fine detail missing.
 Turning it costs the training nothing. While moving: once the view rests, the streamed picture, the true one, comes
@@ -114,14 +114,18 @@ class PreviewPanel:
             self._send()
             self._node.visible = True
             self._turn, self._since = Turn.BOTH, now
-            if self._now == ALWAYS:
-                self._page.stream(False)
-        elif self._turn is Turn.BACK or (self._turn is Turn.BOTH and now - self._since > ARRIVES_SECS):
+        elif self._turn is Turn.BACK or (self._turn is Turn.BOTH and self._has_arrived(now)):
             self._page.stream(False)
             self._wipe()
             self._turn = Turn.COPY
         elif self._turn is Turn.COPY and self._last_number() != self._seen:
             self._wipe()  # it was on its way when the copy's turn began
+
+    def _has_arrived(self, now: float) -> bool:
+        """The copy may stand alone; at rest a sharp picture comes first, which is the last one for long."""
+        last = self._page.last
+        sharp = last is not None and last.why != "moving"
+        return now - self._since > ARRIVES_SECS[self._now] and (sharp or self._now == MOVING)
 
     def _back(self) -> None:
         """A step towards the streamed picture alone."""
