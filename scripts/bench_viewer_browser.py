@@ -29,6 +29,7 @@ import os
 import shutil
 import statistics
 import sys
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -155,6 +156,10 @@ def served(model: SplatModel) -> Iterator[tuple[Viewer, str]]:
             yield viewer, viewer.start()
         finally:
             viewer.close()
+            host.close()
+            for thread in threading.enumerate():  # at their last work; the next one is not to share the machine with it
+                if thread.daemon and thread.name.startswith("splat-"):
+                    thread.join(PATIENCE_SECS)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 from argparse import Namespace
 from itertools import islice
 from pathlib import Path
@@ -134,6 +135,14 @@ def test_the_mouse_goes_round() -> None:
     spots = list(islice(browser.circle((100.0, 50.0), 10.0, 0.5), 13))
     assert spots[0] == (110.0, 50.0)
     assert all((x - 100) ** 2 + (y - 50) ** 2 == pytest.approx(100) for x, y in spots)
+
+
+def test_a_viewer_of_the_benchmark_leaves_nothing_behind() -> None:
+    model, before = serving.ball(50), set(threading.enumerate())
+    with browser.served(model) as (viewer, url):
+        assert url.startswith("http://127.0.0.1:") and viewer.desk is not None
+    left = set(threading.enumerate()) - before
+    assert not [thread.name for thread in left if thread.daemon and thread.name.startswith("splat-")]
 
 
 def test_what_is_missing_is_told(capsys, monkeypatch) -> None:
