@@ -156,8 +156,8 @@ def test_a_callback_that_fails_on_the_servers_own_thread_is_told_on_the_page(vis
 
 def test_the_last_words_arrive_however_busy_the_server_is() -> None:
     with serving.serve(serving.ball(5)) as served, visited(served) as (client, ours):
-        drawn(client, ours)
-        served.viewer.server.viser._event_loop.call_soon_threadsafe(time.sleep, 0.5)
+        serving.resting(ours)
+        served.viewer.server.viser._event_loop.call_soon_threadsafe(time.sleep, 0.7)
         served.viewer.close()
         serving.wait_for(lambda: any("has ended" in note for note in client.notes), 5.0, why="the words")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,8 +32,8 @@ from splat.viewer.serving.server import (
 CLOSE_SECS = 2.0
 """Pages get this long to end, all together; a picture that is being drawn takes less."""
 GOODBYE = "Nothing moves here any more."
-GOODBYE_SECS = 0.1
-"""Until the words are on their way."""
+GOODBYE_SECS = 2.0
+"""Pages get this long to take the words, all together; one that answers does so at once."""
 _log = logging.getLogger("splat.viewer")
 
 
@@ -97,14 +96,10 @@ class Viewer:
     def _say_goodbye(self, pages: list[Page]) -> None:
         """What is left of a page whose program is gone would look as if it hung."""
         how = f" 'splat view {self.desk.run_dir}' opens the run." if self.desk.run_dir is not None else ""
-        for page in pages:
-            try:
-                page.client.add_notification("The program behind this page has ended", GOODBYE + how, color="gray")
-                page.client.flush()
-            except Exception:
-                _log.exception("a page could not be told of the end")
-        if pages:
-            time.sleep(GOODBYE_SECS)
+        telling = [threading.Thread(target=_told, args=(page, GOODBYE + how), daemon=True) for page in pages]
+        for thread in telling:
+            thread.start()
+        join_all(telling, GOODBYE_SECS)
 
     def _came(self, client: viser.ClientHandle) -> None:
         """On one of viser's threads, while the page may leave again and the viewer may end."""
@@ -144,6 +139,18 @@ class Viewer:
         page.close()
         with self._lock:
             self._leaving = [*(thread for thread in self._leaving if thread.is_alive()), *page.threads]
+
+
+def _told(page: Page, goodbye: str) -> None:
+    """On return the browser has taken the words, or does not answer."""
+    try:
+        page.client.add_notification("The program behind this page has ended", goodbye, color="gray")
+        page.client.flush()
+        page.client.local_storage.get_item("splat-goodbye", timeout=GOODBYE_SECS)
+    except (TimeoutError, RuntimeError):  # slow, or gone
+        return
+    except Exception:
+        _log.exception("a page could not be told of the end")
 
 
 def build(page: Page) -> None:
