@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import serving
@@ -13,8 +15,9 @@ from splat.model.gaussian import GaussianPrimitive
 from splat.model.splat_model import SplatModel
 from splat.scene.open import open_scene
 from splat.viewer.figures.scores import ViewScore, measured, psnr
-from splat.viewer.panels.cameras import score_label, summary_text
+from splat.viewer.panels.cameras import CamerasPanel, score_label, summary_text
 from splat.viewer.panels.frusta import HELD_OUT_RGB, TRAIN_RGB, typical_size
+from splat.viewer.picture.look import Look
 from splat.viewer.picture.thumbnails import shrunk
 from splat.viewer.serving.page import quaternion_of
 
@@ -154,6 +157,19 @@ def test_the_worst_views_are_measured_while_pictures_go_on(page, shown, served) 
         page.get_by_role("option").nth(place).click()
         there = next(camera for camera in scene.cameras if camera.name == score.name)
         serving.wait_for(lambda there=there: stands_at(shown, there), why=f"the view {score.name}")
+
+
+def test_a_nudge_of_the_line_is_not_taken_back_before_it_was_heard() -> None:
+    """The slider knows of it first; what it does runs on another thread than what lets the slider follow the mouse."""
+    page = SimpleNamespace(look=Look(compare="a", swipe=0.5))
+    swipe, dragged, elsewhere = (SimpleNamespace(value=0.5, visible=True) for _ in range(3))
+    panel = SimpleNamespace(page=page, swipe=swipe, dragged=dragged, elsewhere=elsewhere, current=None, _followed=0.5)
+    swipe.value = 0.49
+    CamerasPanel._follow_compare(panel)
+    assert swipe.value == 0.49
+    page.look = Look(compare="a", swipe=0.3)  # the mouse has it
+    CamerasPanel._follow_compare(panel)
+    assert swipe.value == 0.3
 
 
 def test_scores_and_their_words(served) -> None:

@@ -50,6 +50,8 @@ class CamerasPanel:
         self._measuring: Iterator[ViewScore | None] | None = None
         self._done = 0
         self._ranked: dict[str, Camera] = {}
+        self._followed = page.look.swipe
+        """Where the slider knows the line to be."""
         self.frusta = Frusta(page, self.go)
         self._view_controls()
         self._compare_controls()
@@ -143,7 +145,8 @@ class CamerasPanel:
 
     def _swiped(self, event: Any) -> None:
         if event.client_id is not None:  # not when it follows the mouse
-            self.page.change(swipe=float(self.swipe.value))
+            self._followed = float(self.swipe.value)
+            self.page.change(swipe=self._followed)
 
     def _stands_there(self) -> bool:
         return covers(self.page.camera(), self.current, self.scene)
@@ -153,8 +156,10 @@ class CamerasPanel:
         look = self.page.look
         on = look.compare is not None
         away = on and self.current is not None and not self._stands_there()
-        if on and abs(self.swipe.value - look.swipe) > 0.005:
-            self.swipe.value = round(look.swipe, 2)
+        if on and look.swipe != self._followed:  # not where the slider itself was moved, and is about to tell
+            self._followed = look.swipe
+            if abs(self.swipe.value - look.swipe) > 0.005:
+                self.swipe.value = round(look.swipe, 2)
         for handle, visible in ((self.swipe, on), (self.dragged, on), (self.elsewhere, away)):
             if handle.visible != visible:
                 handle.visible = visible
