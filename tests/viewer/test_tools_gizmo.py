@@ -105,7 +105,13 @@ def test_its_own_axes_are_those_the_selection_is_long_along(hands: Hands) -> Non
     hands.page.keyboard.press("Shift+c")
     serving.wait_for(lambda: hands.box.options.axes == "own", why="other axes")
     axes = long_axes(hands.bench.model.rows["means"][hands.chosen].numpy())
-    serving.wait_for(lambda: np.allclose(rotation(hands.box.tool._nodes[0].wxyz), axes, atol=1e-5), why="the axes")
+
+    def turned() -> bool:
+        nodes = list(hands.box.tool._nodes)  # none while others are made
+        return bool(nodes) and np.allclose(rotation(nodes[0].wxyz), axes, atol=1e-5)
+
+    serving.wait_for(turned, why="the axes")
+    hands.idle()
     assert not np.allclose(axes, np.eye(3), atol=0.05)
     before, rows, ops = hands.bits(), hands.chosen.nonzero().squeeze(1), len(hands.ops)
     hands.heard()
