@@ -109,7 +109,7 @@ def test_the_native_library_and_its_header_are_installed(installed: dict) -> Non
 
 
 def test_the_command_is_installed(installed: dict) -> None:
-    assert installed["scripts"] == ["splat.cli.main:main"]
+    assert installed["scripts"] == ["splat.cli.main:entry"]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_the_wheel_holds_what_the_source_tree_has(wheel: Path) -> None:
         assert archive.read(HEADER) == (ROOT / "cuda/include/splat.h").read_bytes()
         assert any(name.endswith("LICENSE") for name in names - ours)
         (entry,) = (name for name in names if name.endswith("entry_points.txt"))
-        assert "splat=splat.cli.main:main" in archive.read(entry).decode().replace(" ", "")
+        assert "splat=splat.cli.main:entry" in archive.read(entry).decode().replace(" ", "")
 
 
 @pytest.mark.slow

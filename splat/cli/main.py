@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from splat.errors import UserError
 
@@ -48,6 +51,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERNAL
     except Exception:
         return _internal_error(argv)
+
+
+def entry() -> NoReturn:
+    """``main`` as a process, with its exit code."""
+    code = main()
+    if any(thread.daemon and thread.name.startswith("splat-") for thread in threading.enumerate()):
+        # Of a viewer that did not wait for its last work. The interpreter would end such a thread in the middle of
+        # native code, which C++ turns into an abort of the process.
+        with contextlib.suppress(OSError):  # whoever read it is gone
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def overview() -> str:
@@ -114,4 +130,4 @@ def _internal_error(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

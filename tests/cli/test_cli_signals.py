@@ -62,3 +62,31 @@ def test_first_signal_asks_second_interrupt_aborts_and_handlers_come_back():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+BUSY = """
+import sys, threading
+import torch
+from splat.cli.main import entry
+
+busy = threading.Event()
+
+def draw():
+    table = torch.rand(400, 400, requires_grad=True)
+    while True:
+        (table @ table).sum().backward()
+        busy.set()
+
+threading.Thread(target=draw, name="splat-busy", daemon=True).start()
+busy.wait()
+sys.argv = ["splat", "--version"]
+entry()
+"""
+
+
+def test_a_thread_of_the_viewer_at_its_last_work_does_not_abort_the_process():
+    ended = subprocess.run(
+        [sys.executable, "-c", BUSY], cwd=ROOT, text=True, capture_output=True, timeout=PATIENCE_SECS, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("splat ")

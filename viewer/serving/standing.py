@@ -16,7 +16,8 @@ from splat.model.labels import Labels
 from splat.model.splat_model import SplatModel
 from splat.viewer.serving.loop import Loop, join_all
 
-CLOSE_SECS = 2.0
+CLOSE_SECS = 60.0
+"""The edit at hand is somebody's work, and its line in the log with it: it is not cut off."""
 _log = logging.getLogger("splat.viewer")
 NOTHING_TRAINS = "nothing trains here: an opened file can be looked at, edited and exported"
 

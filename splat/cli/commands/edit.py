@@ -28,8 +28,7 @@ done to it: what it holds of the log already (a training's own log, say) is pass
   --edit-prior-path DIR   where its weights lie; nothing is ever downloaded
   --prior-steps N    how long
   -q, --quiet        only the path
-Prints OUT; the rest goes to the error stream. Exit codes: 0 done (it warns where nothing changed), 2 something to mend
-in the input; then nothing is written.
+Prints OUT, the rest goes to the error stream. Exit codes: 0 done, 2 something to mend in the input, nothing written.
 
 operations (lengths and places in the model's own frame, pixels from the left upper corner):
   {"kind": "select", "shape": SHAPE, "combine": "set|add|subtract|intersect", "reach": "centers|visible"}
