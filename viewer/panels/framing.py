@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import numpy as np
+import viser
 
 from splat.viewer.serving.page import Page
 from splat.viewer.tools.toolbox import Toolbox
@@ -41,12 +42,14 @@ def frame(page: Page, box: Toolbox) -> None:
 
 def reset(page: Page) -> None:
     """Stand where the page began."""
-    start, camera = page.client._viser_server.initial_camera, page.client.camera
-    with page.client.atomic():
+    start = page.client._viser_server.initial_camera
+
+    def go_back(camera: viser.CameraHandle) -> None:
         camera.up_direction = start.up
         camera.position, camera.look_at = start.position, start.look_at
         camera.fov = start.fov
-    page.redraw()
+
+    page.move_camera(go_back)
 
 
 class DoubleClick:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import logging
@@ -29,6 +30,8 @@ from splat.viewer.serving.worker import DrawnFrame, Worker
 
 SAME_ERROR_SECS = 5.0
 """An error that comes with every picture is told this often."""
+POSE = ("position", "wxyz", "look_at", "up_direction", "fov", "update_timestamp")
+"""What of viser's state of a camera can be set; the rest is the browser's window."""
 _log = logging.getLogger("splat.viewer")
 
 
@@ -52,6 +55,7 @@ class Page:
         """What knows the tools of the mouse (``viewer.tools``), once its panel stands."""
         self.preview_rows: tuple[Tensor, dict[str, Tensor]] | None = None
         self._lock = threading.Lock()
+        self._moving = threading.Lock()
         self._depth_owners: set[str] = set()
         self._closers: list[Callable[[], None]] = []
         self._threads: list[threading.Thread] = []
@@ -133,13 +137,13 @@ class Page:
 
     def fly_to(self, camera: Camera) -> None:
         """Take the place of ``camera``, with all of its picture in sight."""
-        handle = self.client.camera
-        wxyz = quaternion_of(camera.world_from_camera[:3, :3])
-        with self.client.atomic():
-            handle.position = tuple(self.desk.space.page(camera.center_world))
-            handle.wxyz = tuple(wxyz)
-            handle.fov = self.fov_around(camera)
-        self._worker.event()
+        position = tuple(self.desk.space.page(camera.center_world))
+        wxyz, fov = tuple(quaternion_of(camera.world_from_camera[:3, :3])), self.fov_around(camera)
+
+        def fly(handle: viser.CameraHandle) -> None:
+            handle.position, handle.wxyz, handle.fov = position, wxyz, fov
+
+        self.move_camera(fly)
 
     def fov_around(self, camera: Camera) -> float:
         """Vertical field of view, radians, in which the whole picture of ``camera`` lies on this page's canvas."""
@@ -148,13 +152,27 @@ class Page:
 
     def look_at(self, point_world: Any, distance: float | None = None) -> None:
         """Turn around ``point_world`` from here on, with it in the middle; ``distance`` (world units) moves there."""
-        handle, point = self.client.camera, self.desk.space.page(np.asarray(point_world, np.float64))
-        with self.client.atomic():
+        point = self.desk.space.page(np.asarray(point_world, np.float64))
+
+        def turn(handle: viser.CameraHandle) -> None:
             if distance is not None:
                 away = handle.position - handle.look_at
                 away = away / max(np.linalg.norm(away), 1e-12)
                 handle.position = tuple(point + away * distance * self.desk.space.scale)
             handle.look_at = tuple(point)
+
+        self.move_camera(turn)
+
+    def move_camera(self, how: Callable[[viser.CameraHandle], None]) -> None:
+        """``how`` sets fields of the camera that it is given, which nobody else touches meanwhile. The client's own is
+        made anew with every message of the browser, and what viser sends for one field depends on the others: a message
+        that came between two settings would send the page elsewhere."""
+        with self._moving, self.client.atomic():
+            handle = self.client.camera
+            ours = copy.copy(handle)
+            ours._state = replace(handle._state)
+            how(ours)
+            handle._state = replace(handle._state, **{name: getattr(ours._state, name) for name in POSE})
         self._worker.event()
 
     # words -----------------------------------------------------------------------------------------------
