@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +18,7 @@ from splat.model.splat_model import SplatModel
 from splat.scene.open import open_scene
 from splat.viewer.figures.scores import ViewScore, measured, psnr
 from splat.viewer.panels.cameras import CamerasPanel, score_label, summary_text
-from splat.viewer.panels.frusta import HELD_OUT_RGB, TRAIN_RGB, typical_size
+from splat.viewer.panels.frusta import HELD_OUT_RGB, TRAIN_RGB, Frusta, typical_size
 from splat.viewer.picture.look import Look
 from splat.viewer.picture.thumbnails import shrunk
 from splat.viewer.serving.page import quaternion_of
@@ -170,6 +172,74 @@ def test_a_nudge_of_the_line_is_not_taken_back_before_it_was_heard() -> None:
     page.look = Look(compare="a", swipe=0.3)  # the mouse has it
     CamerasPanel._follow_compare(panel)
     assert swipe.value == 0.3
+
+
+def at_once(actions) -> None:
+    """Each on a thread of its own."""
+    threads = [threading.Thread(target=action) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+class SlowList(list):
+    def index(self, *found):
+        time.sleep(0.01)  # whoever asks at once gets the same answer
+        return super().index(*found)
+
+
+def test_three_steps_at_once_are_three_steps() -> None:
+    cameras = SlowList(SimpleNamespace(name=name) for name in "abcde")
+    panel = CamerasPanel.__new__(CamerasPanel)  # its behaviour, without a page that shows it
+    panel.scene, panel.current, panel._lock = SimpleNamespace(cameras=cameras), cameras[0], threading.RLock()
+    panel.labels, panel.view = {camera.name: camera for camera in cameras}, SimpleNamespace(value="a")
+    panel.page = SimpleNamespace(look=Look(), fly_to=lambda camera: None)
+    panel._show_thumbnail = lambda: None
+    at_once([lambda: panel.step(1)] * 3)
+    assert panel.current is cameras[3] and panel.view.value == "d"
+
+
+def test_a_measurement_that_is_begun_again_counts_nothing_of_the_one_before() -> None:
+    panel = CamerasPanel.__new__(CamerasPanel)
+    panel.scores, panel._done = [], 0
+    panel.scene, panel.progress = SimpleNamespace(cameras=[1]), SimpleNamespace(value=0.0)
+
+    def run():
+        panel._measuring = iter([ViewScore("new", 1.0, False)])  # somebody presses the button meanwhile
+        yield ViewScore("old", 2.0, False)
+
+    panel._measuring = run()
+    assert panel._measure_one() and not panel.scores
+    assert panel._measure_one() and [score.name for score in panel.scores] == ["new"]
+
+
+def test_cameras_that_are_hidden_while_they_are_made_stay_hidden(served) -> None:
+    hidden = threading.Event()
+
+    def add_camera_frustum(name: str, *, visible: bool, **rest) -> SimpleNamespace:
+        if not hidden.is_set():
+            hiding.start()
+            time.sleep(0.05)
+            hidden.set()
+        return SimpleNamespace(visible=visible, on_click=lambda _: None)
+
+    page = SimpleNamespace(
+        desk=served.desk, overlay=SimpleNamespace(add_camera_frustum=add_camera_frustum), guarded=lambda f: f,
+        needs_depth=lambda owner, on: None,
+        client=SimpleNamespace(camera=SimpleNamespace(position=np.full(3, 100.0))),
+    )  # fmt: skip
+    frusta = Frusta(page, lambda camera: None)
+    hiding = threading.Thread(target=lambda: frusta.show(False))
+    frusta.show(True)
+    frusta.tick()
+    hiding.join()
+    assert frusta.nodes and not any(node.visible for node in frusta.nodes.values())
+    assert not frusta.tick(), "nothing is made while nobody looks"
+    frusta.show(True)
+    while frusta.tick():
+        pass
+    assert frusta.is_complete and all(node.visible for node in frusta.nodes.values())
 
 
 def test_scores_and_their_words(served) -> None:

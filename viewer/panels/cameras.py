@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,8 @@ from splat.viewer.figures.scores import ViewScore, measured
 from splat.viewer.panels.frusta import Frusta
 from splat.viewer.picture.compare import covers
 from splat.viewer.picture.thumbnails import thumbnail
-from splat.viewer.serving.page import Page
+from splat.viewer.serving.page import BEAT_SECS, Page
+from splat.viewer.serving.spurt import Spurt
 from splat.viewer.tools.swipe import SwipeTool
 
 HELD_OUT_MARK = " (held out)"
@@ -22,7 +24,6 @@ CHOOSE = "fly to ..."
 ELSEWHERE = "*A photograph is shown only from where it was taken: 'Fly there'.*"
 WHOLE = "*Photographs count whole here, also where an edit contradicts them.*"
 OFF, PHOTO, ERROR = "Off", "Photo", "Error"
-_BEAT_SECS = 0.05
 
 
 def build(page: Page) -> None:
@@ -52,31 +53,36 @@ class CamerasPanel:
         self._ranked: dict[str, Camera] = {}
         self._followed = page.look.swipe
         """Where the slider knows the line to be."""
+        self._lock = threading.RLock()
+        """Clicks and keys come on several threads: one step begins where the one before has ended."""
         self.frusta = Frusta(page, self.go)
+        self._frusta_spurt, self._measure_spurt = Spurt(page, self.frusta.tick), Spurt(page, self._measure_one)
         self._view_controls()
         self._compare_controls()
         self._score_controls()
         page.on_key("Next view", "pagedown", lambda: self.step(1))
         page.on_key("View before", "pageup", lambda: self.step(-1))
         page.on_key("Show the cameras", "C", lambda: setattr(self.show, "value", not self.show.value))
-        page.every(_BEAT_SECS, self._tick)
+        page.every(BEAT_SECS, self._tick)
 
     def go(self, camera: Camera) -> None:
         """Stand where ``camera`` stood, with all of its picture in sight."""
-        self.current = camera
-        self.page.fly_to(camera)
-        label = next(label for label, known in self.labels.items() if known is camera)
-        if self.view.value != label:
-            self.view.value = label
-        self._show_thumbnail()
-        if self.page.look.compare is not None:
-            self.page.change(compare=camera.name)
+        with self._lock:
+            self.current = camera
+            self.page.fly_to(camera)
+            label = next(label for label, known in self.labels.items() if known is camera)
+            if self.view.value != label:
+                self.view.value = label
+            self._show_thumbnail()
+            if self.page.look.compare is not None:
+                self.page.change(compare=camera.name)
 
     def step(self, by: int) -> None:
         """The view after (or before) the current one, in the order of the capture."""
         cameras = self.scene.cameras
-        here = None if self.current is None else cameras.index(self.current)
-        self.go(cameras[0 if here is None else (here + by) % len(cameras)])
+        with self._lock:
+            here = None if self.current is None else cameras.index(self.current)
+            self.go(cameras[0 if here is None else (here + by) % len(cameras)])
 
     # controls --------------------------------------------------------------------------------------------
 
@@ -87,7 +93,7 @@ class CamerasPanel:
         self.view = gui.add_dropdown("View", tuple(self.labels))
         self.steps = gui.add_button_group("", ("◀", "Fly there", "▶"), hint="Page up, page down")
         self.picture = gui.add_image(np.zeros((2, 3, 3), np.uint8), format="jpeg", visible=False)
-        self.show.on_update(guarded(lambda _: self.frusta.show(self.show.value)))
+        self.show.on_update(guarded(lambda _: self._show_frusta()))
         self.size.on_update(guarded(lambda _: self.frusta.resize(self.size.value)))
         self.view.on_update(guarded(self._chosen))
         self.steps.on_click(guarded(self._stepped))
@@ -164,6 +170,11 @@ class CamerasPanel:
             if handle.visible != visible:
                 handle.visible = visible
 
+    def _show_frusta(self) -> None:
+        with self._lock:
+            self.frusta.show(self.show.value)
+        self._frusta_spurt.begin()
+
     def _show_thumbnail(self) -> None:
         small = None if self.current is None else thumbnail(self.page.desk, self.current)
         self.picture.visible = small is not None
@@ -171,7 +182,7 @@ class CamerasPanel:
             self.picture.image = small
 
     def start_measuring(self) -> None:
-        """Begin, or begin again with the model of now; ``_tick`` takes it a view at a time."""
+        """Begin, or begin again with the model of now; it goes a view at a time."""
         snapshot = self.page.snapshot
         if snapshot is None:
             self.page.notify("There is no model yet.")
@@ -180,27 +191,36 @@ class CamerasPanel:
         self.progress.value, self.progress.visible = 0.0, True
         self.summary.content = f"*measuring step {snapshot.step}*"
         self._measuring = measured(self.page.desk, snapshot)
+        self._measure_spurt.begin()
 
     def _tick(self) -> None:
-        """A little work, in the page's own thread: pictures are drawn by another."""
-        self.frusta.tick()
+        if self.frusta.tick():
+            self._frusta_spurt.begin()
         self._follow_compare()
-        if self._measuring is None:
-            return
+
+    def _measure_one(self) -> bool:
+        """The next view, in the page's own thread: pictures are drawn by another. Whether there may be more."""
+        run = self._measuring
+        if run is None:
+            return False
         try:
-            score = next(self._measuring)
+            score = next(run)
         except StopIteration:
-            self._measuring = None
-            self._show_scores()
-            return
+            if run is self._measuring:
+                self._measuring = None
+                self._show_scores()
+            return self._measuring is not None
         except Exception:
             self._measuring = None
             self.progress.visible = False
             raise
+        if run is not self._measuring:  # it was begun again
+            return True
         self._done += 1
         self.progress.value = 100.0 * self._done / len(self.scene.cameras)
         if score is not None:
             self.scores.append(score)
+        return True
 
     def _show_scores(self) -> None:
         self.progress.visible = False

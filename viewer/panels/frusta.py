@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -36,37 +37,45 @@ class Frusta:
         self.unit = typical_size(self._positions)
         self._scale = 1.0
         self._on = False
+        self._lock = threading.Lock()
+        """Nodes are made in the page's thread while clicks show, hide and resize them."""
+        self._eye: tuple[float, ...] | None = None
         self.nodes: dict[int, Any] = {}
         self._to_make: deque[int] = deque(range(len(self.cameras)))
         self._to_fill: deque[int] = deque()
         self._hidden: set[int] = set()
 
     def show(self, on: bool) -> None:
-        self._on = on
-        self.page.needs_depth("cameras", on)
-        for index, node in list(self.nodes.items()):
-            node.visible = on and index not in self._hidden
+        with self._lock:
+            self._on = on
+            self.page.needs_depth("cameras", on)
+            for index, node in self.nodes.items():
+                node.visible = on and index not in self._hidden
 
     def resize(self, scale: float) -> None:
         """Times their usual size."""
-        self._scale = float(scale)
-        for node in list(self.nodes.values()):
-            node.scale = self.unit * self._scale
+        with self._lock:
+            self._scale = float(scale)
+            for node in self.nodes.values():
+                node.scale = self.unit * self._scale
 
     @property
     def is_complete(self) -> bool:
         """All frusta stand, with their pictures."""
         return not self._to_make and not self._to_fill
 
-    def tick(self) -> None:
-        """Make some nodes, or give one its picture; hide those before the eye. Called in the page's thread."""
-        if not self._on:
-            return
-        for _ in range(min(PER_TICK, len(self._to_make))):
-            self._make(self._to_make.popleft())
+    def tick(self) -> bool:
+        """Make some nodes, or give one its picture; hide those before the eye. Called in the page's thread. Whether the
+        next turn should come soon."""
+        with self._lock:
+            if not self._on:
+                return False
+            for _ in range(min(PER_TICK, len(self._to_make))):
+                self._make(self._to_make.popleft())
+            moves = self._clear_the_view()
         if not self._to_make and self._to_fill:
-            self._fill(self._to_fill.popleft())
-        self._clear_the_view()
+            self._fill(self._to_fill.popleft())  # reads a photograph: nobody waits for that
+        return moves or not self.is_complete
 
     def _make(self, index: int) -> None:
         camera = self.cameras[index]
@@ -89,14 +98,17 @@ class Frusta:
             node.format, node.jpeg_quality = "jpeg", JPEG_QUALITY
             node.image = small
 
-    def _clear_the_view(self) -> None:
+    def _clear_the_view(self) -> bool:
+        """Whether the eye has moved since the last time."""
         eye = np.asarray(self.page.client.camera.position)
+        before, self._eye = self._eye, tuple(eye)
         near = np.linalg.norm(self._positions - eye, axis=1) < TOO_CLOSE * self.unit * self._scale
         close = {index for index in self.nodes if near[index]}
         for index in close ^ self._hidden:
             if index in self.nodes:
                 self.nodes[index].visible = index not in close
         self._hidden = close
+        return before != self._eye
 
 
 def typical_size(positions: np.ndarray) -> float:  # [C,3] page units

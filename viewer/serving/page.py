@@ -30,6 +30,8 @@ from splat.viewer.serving.worker import DrawnFrame, Worker
 
 SAME_ERROR_SECS = 5.0
 """An error that comes with every picture is told this often."""
+BEAT_SECS = 0.25
+"""Panels look for news this often, all at once."""
 POSE = ("position", "wxyz", "look_at", "up_direction", "fov", "update_timestamp")
 """What of viser's state of a camera can be set; the rest is the browser's window."""
 _log = logging.getLogger("splat.viewer")
