@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import serving
 import torch
 from controls import check, choose, drag_thumb, press, tab
+from pageless import visited
 
 from splat.edit.attributes import ATTRIBUTES
 from splat.model.labels import SELECTED
 from splat.viewer.figures.histogram import BINS, HEIGHT_PX, count_in_range, histogram, picture
 from splat.viewer.figures.picked import rings, table
+from splat.viewer.panels.inspect import PickPanel
 from splat.viewer.panels.suspects import SUSPECTS, counted, limits_of
 
 
@@ -115,6 +120,36 @@ def test_suspects_are_counted_and_selected(page, shown, served) -> None:
 
 
 # without a browser --------------------------------------------------------------------------------------
+
+
+def test_readings_at_once_leave_one_set_of_rings(served, monkeypatch) -> None:
+    """Of a click and of the page's own thread."""
+    panel, made = PickPanel.__new__(PickPanel), []
+    monkeypatch.setattr(PickPanel, "_radii_px", lambda *_: torch.ones(2))
+    with visited(served) as (_, ours):
+        snapshot = serving.wait_for(lambda: ours.snapshot, why="a model")
+        add = ours.overlay.add_line_segments
+
+        def slowly(*args, **options):
+            made.append(1)
+            time.sleep(0.02)
+            return add(*args, **options)
+
+        ours.overlay.add_line_segments = slowly
+        panel.page, panel.id, panel._shown, panel._node = ours, int(snapshot.labels.ids[3]), None, None
+        panel.values, panel.actions = SimpleNamespace(content=""), SimpleNamespace(visible=False)
+        panel._lock = threading.RLock()
+
+        def read() -> None:
+            panel._shown = None  # as a click does
+            panel.refresh()
+
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == 1 and len(serving.nodes(ours, "/splat/inspect/")) == 1
 
 
 def test_bins_count_everything_once_and_edges_select_what_they_show() -> None:

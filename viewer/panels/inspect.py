@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,12 @@ from splat.viewer.panels.spread import SpreadPanel
 from splat.viewer.panels.suspects import SuspectsPanel
 from splat.viewer.picture.modes.projected import projected
 from splat.viewer.picture.modes.view import View
-from splat.viewer.serving.page import Page
+from splat.viewer.serving.page import BEAT_SECS, Page
 
 TOOL = "inspect"
 RINGS = "/splat/inspect/rings"
 RING_RGB = (255, 255, 255)
 NOBODY = "*Click a splat to read its values.*"
-_BEAT_SECS = 0.25
 
 
 def build(page: Page) -> None:
@@ -42,6 +42,8 @@ class PickPanel:
         self.id: int | None = None
         self._shown: Any = None
         self._node: Any = None
+        self._lock = threading.RLock()
+        """Clicks come on several threads, and the page's own follows the model."""
         self.pick = self.gui.add_button("Pick a splat", icon="pointer", hint="Key I; Escape ends")
         self.values = self.gui.add_markdown(NOBODY)
         self.actions = self.gui.add_button_group("", ("Look at it", "Select it", "Forget it"), visible=False)
@@ -50,7 +52,7 @@ class PickPanel:
         page.toolbox.others[TOOL] = ("Pick a splat", "Click a splat to read its values on the tab Inspect.")
         page.on_key("Pick a splat", "I", self.toggle)
         page.client.scene.on_click()(page.guarded(self._clicked))
-        page.every(_BEAT_SECS, self.refresh)
+        page.every(BEAT_SECS, self.refresh)
 
     def toggle(self) -> None:
         self.page.set_tool("" if self.page.tool == TOOL else TOOL)
@@ -64,12 +66,17 @@ class PickPanel:
         drawn = None if view.left_out is None else ~view.left_out
         row = splat_at(snapshot.model, camera, x * camera.width, y * camera.height, self.page.desk.rasterizer,
                        drawn=drawn)  # fmt: skip
-        self.id = None if row is None else int(snapshot.labels.ids[row])
-        self._shown = None
-        self.refresh()
+        with self._lock:
+            self.id = None if row is None else int(snapshot.labels.ids[row])
+            self._shown = None
+            self.refresh()
 
     def refresh(self) -> None:
         """Show the values of now, when something has changed."""
+        with self._lock:
+            self._refresh()
+
+    def _refresh(self) -> None:
         snapshot = self.page.snapshot
         if snapshot is None:
             return
@@ -108,18 +115,19 @@ class PickPanel:
             self._node.points = lines
 
     def _acted(self, event: Any) -> None:
-        snapshot = self.page.snapshot
-        if snapshot is None or self.id is None:
+        snapshot, number = self.page.snapshot, self.id
+        if snapshot is None or number is None:
             return
         if event.target.value == "Forget it":
-            self.id = None
-            self.refresh()
+            with self._lock:
+                self.id = None
+                self.refresh()
         elif event.target.value == "Look at it":
-            row = row_called(snapshot, self.id)
+            row = row_called(snapshot, number)
             if row is not None:
                 self.page.look_at(snapshot.model.rows["means"][row].detach().cpu().numpy())
         else:
-            self.page.toolbox.submit(Select(AttributeRange("id", float(self.id), float(self.id))))
+            self.page.toolbox.submit(Select(AttributeRange("id", float(number), float(number))))
 
     def _clicked(self, event: Any) -> None:
         if self.page.tool == TOOL:
