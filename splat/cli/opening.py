@@ -13,6 +13,7 @@ from splat.config.schema import TrainConfig
 from splat.config.starting import model_of_checkpoint
 from splat.config.toml_io import parse_toml, read_toml
 from splat.edit.marks import EDIT_LOG, EditMark, mark_of_log
+from splat.edit.protection import Protection
 from splat.errors import UserError
 from splat.io.formats import model_file, read_model, sniff
 from splat.io.header import background_of_header, background_text
@@ -20,7 +21,7 @@ from splat.model.labels import Labels
 from splat.model.splat_model import SplatModel
 from splat.render.types import Rasterizer, RenderOptions
 from splat.scene.types import Scene
-from splat.train.checkpoint import checkpoint_paths, latest, read_checkpoint, restored_compress
+from splat.train.checkpoint import Checkpoint, checkpoint_paths, latest, read_checkpoint, restored_compress
 
 Say = Callable[[str], None]
 
@@ -107,16 +108,24 @@ def background_behind(
     return asked if opened.background is None or "optim.background" in (settings or {}) else opened.background
 
 
-def labels_of(run_dir: Path, opened: OpenedModel) -> Labels:
-    """When and why the splats of a run were made, where a checkpoint of the same rows tells it; marks and numbers start
-    anew, as they do for any opened file."""
+def past_of(run_dir: Path, opened: OpenedModel) -> tuple[Labels, Protection]:
+    """What a checkpoint of the same step tells of a run's model besides its rows: when and why splats were made, where
+    they are the same rows, and what its photographs leave out for edits by hand. Marks and numbers start anew, as they
+    do for any opened file."""
     labels = Labels.start(opened.model.count)
     same = [path for path in checkpoint_paths(run_dir) if _step(path) == opened.step]
     try:
         checkpoint = read_checkpoint(same[-1]) if same else None
     except UserError:  # what is drawn does not need it
-        return labels
-    if checkpoint is None or not checkpoint.labels:
+        checkpoint = None
+    if checkpoint is None:
+        return labels, Protection()
+    return _labels_of(checkpoint, opened, labels), Protection.of_tensors(checkpoint.protection)
+
+
+def _labels_of(checkpoint: Checkpoint, opened: OpenedModel, labels: Labels) -> Labels:
+    """``labels`` with births and reasons; as they are where those are not known."""
+    if not checkpoint.labels:
         return labels
     means, known = opened.model.rows["means"], checkpoint.rows.get("means")
     if known is None or means.shape != known.shape or not bool((means.cpu() == known.cpu()).all()):

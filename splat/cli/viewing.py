@@ -80,7 +80,12 @@ class TrainingViewer:
         state, config = self._parts.state, self._parts.config
         model = drawn_model(config.compressor, state).detached()
         self._viewer.desk.standing = True
-        with EndSignal() as end, StandingHost(model, labels=state.labels, step=state.step, link=self._link, why=None):
+        with (
+            EndSignal() as end,
+            StandingHost(
+                model, labels=state.labels, step=state.step, link=self._link, why=None, protection=state.protection
+            ),
+        ):
             self._viewer.desk.refresh()
             self._say("the viewer stays open; Ctrl-C ends it")
             return end.wait()

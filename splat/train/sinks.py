@@ -170,6 +170,7 @@ class MailboxSink:
         if last is not None and last.version == state.version:  # a reader still has it, and nobody changes it
             return last
         model = self._shown(state).detached()
-        snapshot = Snapshot(model, state.labels, state.step, state.version)  # labels are never changed in place
+        # Labels and protection are never changed in place.
+        snapshot = Snapshot(model, state.labels, state.step, state.version, state.protection or None)
         self._last = weakref.ref(snapshot)
         return snapshot

@@ -158,16 +158,24 @@ def test_doctor_gives_the_fix_for_what_is_missing(monkeypatch, capsys):
 def test_a_finished_run_knows_when_and_why_its_splats_were_made(run, tmp_path):
     import shutil
 
-    from splat.cli.opening import labels_of, run_model
+    from splat.cli.opening import past_of, run_model
+    from splat.edit.protection import Protection, Shield
+    from splat.io.tensors import load_tensors, save_tensors
     from splat.train.checkpoint import latest
 
     opened = run_model(run, print)
     checkpoint = latest(run, print)
-    labels = labels_of(run, opened)
+    labels, protection = past_of(run, opened)
+    assert not protection
     assert torch.equal(labels.born, checkpoint.labels["born"]) and not labels.flags.any()
     assert labels.names == tuple(checkpoint.label_scalars["names"]) and labels.count == opened.model.count
     other = shutil.copytree(run, tmp_path / "other")
+    path = other / "checkpoints" / "step_20.safetensors"
+    tensors, header = load_tensors(path)
+    left_out = Protection({4: Shield({0: np.ones(3, np.uint8)})}).tensors()
+    save_tensors(path, {**tensors, **{f"protection.{name}": table for name, table in left_out.items()}}, header)
+    assert past_of(other, opened)[1].shields.keys() == {4}
     opened.model.rows["means"] = opened.model.rows["means"] + 1  # changed since
-    assert labels_of(other, opened).names == ("start",)
-    (other / "checkpoints" / "step_20.safetensors").write_bytes(b"broken")
-    assert labels_of(other, run_model(run, print)).names == ("start",)
+    assert past_of(other, opened)[0].names == ("start",)
+    path.write_bytes(b"broken")
+    assert past_of(other, run_model(run, print))[0].names == ("start",)

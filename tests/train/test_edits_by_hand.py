@@ -17,6 +17,7 @@ from splat.edit.session import EditSession, edit_command, undo_command
 from splat.edit.shapes import Sphere
 from splat.geometry.rng import keyed_generator
 from splat.live.commands import CommandQueue, Edit
+from splat.live.mailbox import Mailbox
 from splat.model.labels import HELD
 from splat.model.primitives import PRIMITIVES
 from splat.model.row_edit import RowEdit
@@ -26,6 +27,7 @@ from splat.render.registry import rasterizer
 from splat.train.checkpoint import read_checkpoint, restore, write_checkpoint
 from splat.train.events import Edited, Shielding, Stepped
 from splat.train.frames import FrameSource
+from splat.train.sinks import MailboxSink
 from splat.train.state import TrainState
 from splat.train.trainer import drive
 
@@ -144,6 +146,16 @@ def test_contradicted_pixels_leave_the_loss_and_no_others():
         share = float((view.mask == 0).float().mean())
         assert 0 < share < 1 and frames.view(index, 0.5).mask.shape == (1, 5, 6)
         assert frames.kept(plain) is frames.kept(plain)  # made once
+
+
+def test_snapshots_tell_what_does_not_count():
+    mailbox, trainer = Mailbox(), shielded_state()
+    mailbox.request()
+    MailboxSink(mailbox).serve(trainer.state)
+    assert mailbox.take().protection is trainer.state.protection
+    mailbox.request()
+    MailboxSink(mailbox).serve(make_trainer().state)
+    assert mailbox.take().protection is None
 
 
 def test_undoing_an_edit_gives_the_pixels_back():

@@ -10,18 +10,25 @@ import pytest
 import serving
 import torch
 
+from splat.edit.bench import Bench
 from splat.edit.ops import Delete, Select
+from splat.edit.protection import Protection, Shield
+from splat.edit.session import edit_command, redo_command, undo_command
 from splat.edit.shapes import Everything, Sphere
 from splat.errors import UserError
+from splat.io.png import write_png
 from splat.live.commands import Edit, Pause, Save
 from splat.model.row_edit import RowEdit
 from splat.render.registry import choose
+from splat.scene.open import open_scene
 from splat.scene.types import SceneError
 from splat.viewer.picture.compare import scene_camera
 from splat.viewer.serving.desk import Desk
 from splat.viewer.serving.loop import join_all
 from splat.viewer.serving.standing import StandingHost
 from splat.viewer.serving.ticker import Ticker
+
+PICK_AND_DELETE = (Select(Sphere((0.0, 0.0, 0.0), 0.8)), Delete())
 
 
 @pytest.fixture
@@ -104,10 +111,7 @@ def test_a_file_without_a_capture_has_no_photographs(desk) -> None:
 
 
 def test_photographs_are_those_of_the_capture(tiny_scene) -> None:
-    from splat.scene.open import open_scene
-    from splat.scene.options import SceneOptions
-
-    scene = open_scene(tiny_scene, SceneOptions())
+    scene = open_scene(tiny_scene)
     with StandingHost(serving.ball(5)) as host:
         desk = Desk(host.link, scene=scene, rasterizer=None)
         try:
@@ -120,6 +124,51 @@ def test_photographs_are_those_of_the_capture(tiny_scene) -> None:
         finally:
             desk.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("splat-images")]
+
+
+def test_masks_are_those_of_the_capture(tiny_scene, monkeypatch) -> None:
+    mask = np.zeros((24, 32), np.uint8)
+    mask[:, 16:] = 255
+    write_png(tiny_scene / "masks" / "view_03.png", mask)
+    scene = open_scene(tiny_scene)
+    host, photo = StandingHost(serving.ball(5)), np.ones((2, 3, 3), np.uint8)
+    desk = Desk(host.link, scene=scene, rasterizer=None)
+    own = Desk(host.link, scene=scene, rasterizer=None, photos=lambda camera: photo)
+    try:
+        assert np.array_equal(desk.mask(scene_camera(desk, "view_03.png")), mask)
+        assert own.mask(scene_camera(own, "view_03.png")) is None and desk.mask(serving_camera()) is None
+        plain = scene_camera(desk, "view_01.png")
+        assert desk.mask(plain) is None
+        monkeypatch.setattr(desk._store, "frame", lambda index: pytest.fail("decoded again"))
+        assert desk.mask(plain) is None  # known
+    finally:
+        desk.close()
+        own.close()
+
+
+def test_snapshots_of_an_opened_run_tell_what_its_training_left_out() -> None:
+    session = serving.new_session(choose("cpu"))
+    protection = Protection({number: Shield({0: np.zeros(9, np.uint8)}) for number in (1, 2)})
+    assert StandingHost(serving.ball(5)).snapshot().protection is None
+    with StandingHost(serving.ball(50), protection=protection) as host:
+        for op in PICK_AND_DELETE:  # the second is ours, and has the number of one of the training's
+            host.link.commands.put(edit_command(session, op)).result(serving.PATIENCE_SECS)
+        host.link.commands.put(undo_command(session)).result(serving.PATIENCE_SECS)
+        assert host.snapshot().protection is protection
+
+
+def test_taking_back_an_edit_of_the_training_makes_its_pixels_count_again() -> None:
+    session, trained = serving.new_session(choose("cpu")), Bench(serving.ball(50))
+    for op in PICK_AND_DELETE:
+        trained.apply(session.do(trained, op))
+    protection = Protection({2: Shield({0: np.zeros(9, np.uint8)})})
+    with StandingHost(trained.model, labels=trained.labels, protection=protection) as host:
+        before = host.snapshot()
+        assert before.protection is protection and before.model.count < 50
+        for back in (undo_command, redo_command, undo_command):
+            host.link.commands.put(back(session)).result(serving.PATIENCE_SECS)
+            assert host.snapshot().protection is None and host.snapshot().version > before.version
+        assert host.snapshot().model.count == 50
 
 
 def test_a_ticker_goes_on_after_a_failure_and_ends() -> None:

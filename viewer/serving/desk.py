@@ -20,7 +20,7 @@ from splat.live.news import Status
 from splat.live.snapshot import Snapshot
 from splat.render.types import Rasterizer
 from splat.scene.images import ImageStore
-from splat.scene.types import Scene
+from splat.scene.types import Frame, Scene
 from splat.viewer.picture.space import Space
 from splat.viewer.serving.loop import Loop, join_all
 from splat.viewer.serving.pace import DEFAULT_SHARE, Share
@@ -57,10 +57,12 @@ class Desk:
         self.standing = standing
         self.placement: Any = None
         """Up direction and scale that were set by hand (``viewer.output.placement``), for exports."""
-        self._photos = photos or self._photo_of_scene
+        self._photos, self._has_own_photos = photos or self._photo_of_scene, photos is not None
         self._photo_lock = threading.Lock()
         """Its own: the replies of commands come on the training's thread and take the other one."""
         self._store: ImageStore | None = None
+        self._unmasked: set[int] = set()
+        """Places of views that are known to have no mask, so that asking again does not decode a picture."""
         self._places = {} if scene is None else {id(camera): index for index, camera in enumerate(scene.cameras)}
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
@@ -170,15 +172,33 @@ class Desk:
         read."""
         return self._photos(camera)
 
-    def _photo_of_scene(self, camera: Camera) -> np.ndarray | None:
-        if self.scene is None or camera.image_path is None:
-            return None
+    def mask(self, camera: Camera) -> np.ndarray | None:  # [H,W] uint8
+        """Which pixels of the photograph count by the capture itself: 255 do, 0 do not; None = all, and where pictures
+        are not the scene's own. SceneError for a picture that cannot be read."""
         index = self._places.get(id(camera))
+        if index in self._unmasked or self._has_own_photos:
+            return None
+        frame = self._frame_of_scene(camera)
+        return None if frame is None else frame.mask
+
+    def _photo_of_scene(self, camera: Camera) -> np.ndarray | None:
+        frame = self._frame_of_scene(camera)
+        return None if frame is None else frame.pixels
+
+    def _frame_of_scene(self, camera: Camera) -> Frame | None:
+        index = self._places.get(id(camera))
+        if index is None or camera.image_path is None:
+            return None
         with self._photo_lock:
             if self._store is None and not self._loop.is_closed():  # our own cache: training's stays as it is
                 self._store = ImageStore(self.scene.cameras, budget_bytes=PHOTO_CACHE_BYTES, workers=1)
             store = self._store
-        return None if index is None or store is None else store.frame(index).pixels
+        if store is None:
+            return None
+        frame = store.frame(index)
+        if frame.mask is None:
+            self._unmasked.add(index)
+        return frame
 
     def close(self) -> None:
         """Pages are gone: stop the thread, free the pictures."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from splat.edit.bench import Bench
+from splat.edit.protection import Protection
 from splat.errors import UserError
 from splat.live.commands import Command, Edit, Pause, Resume, Stop
 from splat.live.link import Link
@@ -27,12 +28,16 @@ class StandingHost:
 
     def __init__(
         self, model: SplatModel, *, labels: Labels | None = None, step: int = 0, link: Link | None = None,
-        why: str | None = "an opened file",
+        why: str | None = "an opened file", protection: Protection | None = None,
     ) -> None:  # fmt: skip
         """``model`` is taken over: nobody else may change it. ``link`` goes on with one whose training is over; ``why``
-        is what ``Status.ended`` says (None: as it was)."""
+        is what ``Status.ended`` says (None: as it was). ``protection`` is what the training that made the rows left out
+        of its photographs for edits by hand."""
         self.link = link or Link()
         self.bench = Bench(model, labels, step)
+        self._protection = protection or Protection()
+        self._own_marks: set[int] = set()
+        """Numbers of edits done here, without a training that would have protected them."""
         self._version = time.monotonic_ns()  # above any that a training before us has used
         self._tell(step=step, **({} if why is None else {"ended": why}))
         self._loop = Loop("splat-standing", self._turn, self._failed)
@@ -72,7 +77,7 @@ class StandingHost:
             bench.model.primitive, dict(bench.model.rows), bench.model.sh_degree, bench.model.filter2d,
             bench.model.filter3d,
         )  # fmt: skip
-        return Snapshot(model, bench.labels, bench.step, self._version)
+        return Snapshot(model, bench.labels, bench.step, self._version, self._protection or None)
 
     def _answer(self, command: Command) -> None:
         """A refused command answers with its exception."""
@@ -89,15 +94,31 @@ class StandingHost:
         bench = self.bench
         if isinstance(command, Edit):
             edit = command.make(bench)
+            mark, unmark = command.marks()
             if edit is not None:
                 with command.applying(bench):
                     bench.apply(edit)
+            unprotected = self._unprotected(mark, unmark)
+            if edit is not None or unprotected:
                 self._version += 1
                 self._tell()
             return bench.step if command.result is None else command.result()
         if isinstance(command, Pause | Resume | Stop):
             return bench.step
         raise UserError(NOTHING_TRAINS)
+
+    def _unprotected(self, mark: int | None, unmark: int | None) -> bool:
+        """Whether ``unmark`` took back an edit of the training before us: then what it contradicted counts again. Our
+        own edits may have the same numbers, and nothing was left out for them."""
+        if mark is not None:
+            self._own_marks.add(mark)
+        if unmark is None or unmark in self._own_marks:
+            self._own_marks.discard(unmark)
+            return False
+        if unmark not in self._protection.shields:
+            return False
+        self._protection = self._protection.without(unmark)
+        return True
 
     def _tell(self, **changes: Any) -> None:
         news: Mapping[str, Any] = {"splats": self.bench.model.count, **changes}

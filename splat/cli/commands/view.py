@@ -41,7 +41,7 @@ def run(argv: Sequence[str]) -> int:
     options, target = viewer_options(args), Path(args.run).expanduser()
     log = edit_log_path(args.log, target)
 
-    from splat.cli.opening import labels_of, moved_to, open_model, require_drawable
+    from splat.cli.opening import moved_to, open_model, past_of, require_drawable
     from splat.cli.viewing import EndSignal, tell_address
     from splat.config.devices import choose_device, prepare_process
 
@@ -60,11 +60,15 @@ def run(argv: Sequence[str]) -> int:
     from splat.viewer.serving.app import Viewer
     from splat.viewer.serving.standing import StandingHost
 
-    rows = Bench(model, labels_of(target, opened).to(device), step=opened.step or 0)
+    labels, protection = past_of(target, opened)
+    rows = Bench(model, labels.to(device), step=opened.step or 0)
     session = EditSession(rasterizer=rasterizer, base=mark_of_header(opened.header))
     if log is not None:
         session.go_on(rows, log, say)
-    with EndSignal() as end, StandingHost(rows.model, labels=rows.labels, step=rows.step) as host:
+    with (
+        EndSignal() as end,
+        StandingHost(rows.model, labels=rows.labels, step=rows.step, protection=protection) as host,
+    ):
         viewer = Viewer(
             host.link, scene=scene, rasterizer=rasterizer, device=device, session=session,
             run_dir=target if target.is_dir() else None, host=options.host, port=options.port, token=options.token(),
