@@ -79,6 +79,10 @@ class FakeDesk:
         points = PointCloud(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8))
         self.scene = Scene("fake", Path("fake"), (left, right), points, (0, 1), (), 1.0, np.eye(4))
         self.truth, self.rasterizer, self.asked = truth, rasterizer, 0
+        self.masks: dict[str, np.ndarray] = {}
+
+    def mask(self, view: Camera) -> np.ndarray | None:  # [H,W] uint8
+        return self.masks.get(view.name)
 
     def photo(self, view: Camera) -> np.ndarray:
         from splat.viewer.picture.draw import draw

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from splat.geometry.camera import Camera
-from splat.viewer.figures.scores import ViewScore, measured
+from splat.viewer.figures.scores import ViewScore, measured, remarks
 from splat.viewer.panels.frusta import Frusta
-from splat.viewer.picture.compare import covers
+from splat.viewer.picture.compare import covers, shows_grey
 from splat.viewer.picture.thumbnails import thumbnail
 from splat.viewer.serving.page import BEAT_SECS, Page
 from splat.viewer.serving.spurt import Spurt
@@ -22,7 +22,7 @@ NO_SCORES = "not measured yet"
 CHOOSE = "fly to ..."
 """First in the list of the worst: what is chosen already cannot be chosen."""
 ELSEWHERE = "*A photograph is shown only from where it was taken: 'Fly there'.*"
-WHOLE = "*Photographs count whole here, also where an edit contradicts them.*"
+UNCOUNTED = "*What masks or edits take out of the photograph is grey: it does not count.*"
 OFF, PHOTO, ERROR = "Off", "Photo", "Error"
 
 
@@ -50,6 +50,8 @@ class CamerasPanel:
         self.scores: list[ViewScore] = []
         self._measuring: Iterator[ViewScore | None] | None = None
         self._done = 0
+        self._is_protected = False
+        """Whether the model that is measured left pixels out for edits."""
         self._ranked: dict[str, Camera] = {}
         self._followed = page.look.swipe
         """Where the slider knows the line to be."""
@@ -111,6 +113,7 @@ class CamerasPanel:
                 hint="The mouse moves the line; Escape gives it back to the camera",
             )
             self.elsewhere = gui.add_markdown(ELSEWHERE, visible=False)
+            self.uncounted = gui.add_markdown(UNCOUNTED, visible=False)
         self.compare.on_update(guarded(lambda _: self._compared()))
         self.swipe.on_update(guarded(self._swiped))
         self.dragged.on_click(guarded(lambda _: self.page.set_tool(SwipeTool.name)))
@@ -118,7 +121,8 @@ class CamerasPanel:
     def _score_controls(self) -> None:
         gui, guarded = self.gui, self.page.guarded
         with gui.add_folder("Worst views"):
-            self.measure = gui.add_button("Measure all views", hint="PSNR against the photographs, in the background")
+            self.measure = gui.add_button("Measure all views", hint="PSNR against the photographs where they count, "
+                                          "in the background")  # fmt: skip
             self.progress = gui.add_progress_bar(0.0, visible=False)
             self.summary = gui.add_markdown(f"*{NO_SCORES}*")
             self.worst = gui.add_dropdown("Worst first", (NO_SCORES,), disabled=True)
@@ -190,6 +194,7 @@ class CamerasPanel:
         self.scores, self._done = [], 0
         self.progress.value, self.progress.visible = 0.0, True
         self.summary.content = f"*measuring step {snapshot.step}*"
+        self._is_protected = snapshot.protection is not None
         self._measuring = measured(self.page.desk, snapshot)
         self._measure_spurt.begin()
 
@@ -197,6 +202,10 @@ class CamerasPanel:
         if self.frusta.tick():
             self._frusta_spurt.begin()
         self._follow_compare()
+        look = self.page.look
+        grey = look.compare is not None and look.compare_with == "error" and shows_grey(self.page.desk, look.compare)
+        if self.uncounted.visible != grey:
+            self.uncounted.visible = grey
 
     def _measure_one(self) -> bool:
         """The next view, in the page's own thread: pictures are drawn by another. Whether there may be more."""
@@ -225,13 +234,15 @@ class CamerasPanel:
     def _show_scores(self) -> None:
         self.progress.visible = False
         if not self.scores:
-            self.summary.content = "*none of the photographs can be read*"
+            self.summary.content = "*there is no photograph that can be read and counts*"
             return
         ranked = sorted(self.scores, key=lambda score: score.psnr)
         cameras = {camera.name: camera for camera in self.scene.cameras}
         self._ranked = {score_label(score): cameras[score.name] for score in ranked}
-        edited = bool(self.page.desk.session is not None and self.page.desk.session.status.undo)
-        self.summary.content = summary_text(self.scores) + ("  \n" + WHOLE if edited else "")
+        desk = self.page.desk
+        edited = bool(desk.standing and desk.session is not None and desk.session.status.undo)
+        told = remarks(self.scores, is_protected=self._is_protected, is_edited_standing=edited)
+        self.summary.content = summary_text(self.scores) + (f"  \n{told}" if told else "")
         self.worst.options = (CHOOSE, *self._ranked)
         self.worst.value = CHOOSE
         self.worst.disabled = False
