@@ -103,3 +103,31 @@ def test_a_drag_in_one_move_ends_where_it_ends_in_many():
     _, values = drag_values(model, everything(model), drag)
     assert (session.finish()["means"] - values["means"]).norm(dim=1).max() < 0.1 * session.spacing
     assert near(model, (0.9, 0, 0), 0.1).sum() > 20
+
+
+@pytest.mark.parametrize("apart", [0.0001, 0.01, 0.03, 0.1])
+@pytest.mark.parametrize("mode", ["smooth", "lattice", "arap"])
+def test_handles_beside_each_other_that_part_do_not_throw_the_rest_away(mode, apart):
+    """Each goes 0.15 its own way; to meet both exactly a cage would go 4 to 4,000 lengths, a smooth field 200."""
+    model = bar()
+    handles = (Handle((0.4, 0, 0), (0.4, 0.15, 0)), Handle((0.4 - apart, 0, 0), (0.4 - apart, -0.15, 0)))
+    rows, values = drag_values(model, everything(model), Drag(handles, mode=mode))
+    assert (values["means"] - model.rows["means"][rows]).norm(dim=1).max() < 3
+    session = DragSession(model, everything(model), Drag(handles, mode=mode))
+    assert max(session.missed(handles)) < 0.35
+
+
+def test_a_cage_stays_whole_when_handles_are_far_from_it():
+    model = bar(300)
+    mask, tiny = torch.arange(300) < 1, Handle((40.0, 30.0, 0), (41.0, 30.0, 0), 0.5)
+    handles = (Handle((0.4, 0, 0), (0.4, 0.1, 0)), tiny, Handle((-700.0, 300.0, 99.0), (-700.0, 300.0, 99.0), 3.0))
+    _, values = drag_values(model, mask, Drag(handles, mode="lattice", band=0.0))
+    assert values["means"].isfinite().all() and values["means"].norm(dim=1).max() < 20
+
+
+@pytest.mark.parametrize("mode", ["smooth", "lattice"])
+def test_a_handle_so_small_that_its_points_are_nearly_one(mode):
+    model = bar(500)
+    handles = tuple(Handle((x, 0.5, 0), (x, 0.6, 0), radius) for x in (0.1, 0.4, 0.7) for radius in (1e-5, 1e-6))
+    rows, values = drag_values(model, everything(model), Drag(handles, mode=mode))
+    assert (values["means"] - model.rows["means"][rows] - torch.tensor([0, 0.1, 0])).norm(dim=1).max() < 0.05

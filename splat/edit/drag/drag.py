@@ -175,7 +175,7 @@ def _field(region: Region, drag: Drag, spread: Spread, *, holds: bool) -> tuple[
     bound = binding(region.points, region.nodes, everywhere)
     edge = region.nodes[region.of_nodes(region.distances) > _EDGE]
     bound = _skin(region, region.nodes, bound, region.anchored(region.softness(0.0), drag.anchors))
-    return bound, FieldMode(bound, region.nodes, edge, drag.anchors, spread, holds=holds)
+    return bound, FieldMode(bound, region.nodes, edge, drag.anchors, spread, spacing=region.spacing, holds=holds)
 
 
 def _smooth(region: Region, drag: Drag) -> tuple[Skin, Mode]:

@@ -7,13 +7,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from splat.edit.drag.fields import inverse
+from splat.edit.drag.fields import inverse, reach_of
 
 _STRICT, _NEAR = 1e6, 1e3
 """Weights of a handle's middle, and of what is around it and what stays (which the softness of rows sees to), over that
 of bending."""
 _REST = 1e-6
 """Weight of not moving at all, which settles what is left open."""
+_MOST_REACH = 8.0
+"""A cage that would go further than this times what handles ask for is told less strictly: it cannot follow handles
+that part within one of its cells, and would be thrown far beyond them."""
+_LEAST_STRICT = 1e-3
+"""Of both weights above; so told it hardly bends."""
 _THINNEST = 0.25
 """Least side of the box over its longest one: a cage around a sheet must not fold."""
 
@@ -23,17 +28,29 @@ def lattice_spread(low: np.ndarray, high: np.ndarray) -> Callable:
     Handles' middles are met unless there are more than the cage can follow, what is around them in the sense of least
     squares."""
 
-    def spread(points: np.ndarray, nodes: np.ndarray, middles: int) -> tuple[np.ndarray, np.ndarray]:
+    def spread(points: np.ndarray, nodes: np.ndarray, handles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         size = np.maximum(high - low, _THINNEST * (high - low).max())
         origin = (low + high - size) / 2
         here, _ = _basis((points - origin) / size)
-        strict = np.where(np.arange(len(points)) < middles, _STRICT, _NEAR)[:, None] * here
-        matrix = np.einsum("pc,pd->cd", strict, here) + _bending() + _REST * np.eye(64)
-        controls = np.einsum("cd,pd->cp", inverse(matrix), strict)  # control points by displacements
+        weights = np.where(np.arange(len(points)) <= handles.max(), _STRICT, _NEAR)
         values, slopes = _basis((nodes - origin) / size)
-        return np.einsum("mc,cp->mp", values, controls), np.einsum("mca,cp->mpa", slopes / size, controls)
+        while True:
+            controls = _controls(here, weights)
+            spread_by = np.einsum("mc,cp->mp", values, controls)
+            if reach_of(spread_by, handles) <= _MOST_REACH or weights.max() <= _LEAST_STRICT:
+                return spread_by, np.einsum("mca,cp->mpa", slopes / size, controls)
+            weights = np.minimum(weights, weights.max() / 10)
 
     return spread
+
+
+def _controls(here: np.ndarray, weights: np.ndarray) -> np.ndarray:  # [P,64], [P] -> [64,P]
+    """Control points by displacements of points that lie ``here`` in the cage."""
+    strict = weights[:, None] * here
+    matrix = np.einsum("pc,pd->cd", strict, here)
+    # Points far beyond the cage are long levers: beside them the rest would be lost in rounding.
+    matrix = matrix + _bending() + (_REST + 1e-12 * np.abs(matrix).max()) * np.eye(64)
+    return np.einsum("cd,pd->cp", inverse(matrix), strict)
 
 
 def _basis(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # [M,3] in units of the box -> [M,64], [M,64,3]

@@ -10,12 +10,23 @@ _SAME = 1e-6
 """Points nearer than this part of the whole count as one: a table with two equal rows has no inverse."""
 
 
-def smooth_weights(points: np.ndarray, nodes: np.ndarray, middles: int) -> tuple[np.ndarray, np.ndarray]:
+def smooth_weights(points: np.ndarray, nodes: np.ndarray, handles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights [M,P] of the field sum_p c_p r_p + const with sum c = 0, which has the displacements given at ``points``,
     and their gradients [M,P,3]. r is the biharmonic kernel of space: of all fields through the points this one bends
     least. Its cone at the points is rounded off by a part of their spacing."""
     size = np.sqrt(((points.max(0) - points.min(0)) ** 2).sum()) or 1.0
-    kept = distinct(points, _SAME * size)
+    same = _SAME
+    while True:
+        try:
+            return _weights(points, nodes, size, distinct(points, same * size))
+        except ValueError:  # many points in a small place are nearly one, too
+            same *= 10
+
+
+def _weights(
+    points: np.ndarray, nodes: np.ndarray, size: float, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """By the ``kept`` ones of the points; ValueError where they are too near to each other."""
     centers = points[kept]
     count = len(centers)
     round_off = 0.05 * size
