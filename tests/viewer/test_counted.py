@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from viewer_scene import FakeDesk, camera, snapshot_of
 from splat.edit.protection import Protection, Shield, packed_mask
 from splat.render.registry import rasterizer
 from splat.viewer.figures.scores import BEST_PSNR, ViewScore, measured, psnr, remarks
+from splat.viewer.panels.cameras import CamerasPanel
 from splat.viewer.picture.compare import UNCOUNTED_GREYS, shows_grey
 from splat.viewer.picture.counted import counted
 from splat.viewer.picture.draw import draw
@@ -163,3 +165,21 @@ def test_the_grey_goes_with_the_edits():
     assert shows_grey(desk, "left.png") and not shows_grey(desk, "right.png")
     assert np.array_equal(shown(MODEL), before)
     assert not shows_grey(desk, "left.png")
+
+
+def test_the_page_says_what_is_grey_and_what_was_left_out():
+    desk, view = desk_of(), camera()
+    desk.standing, desk.session = True, SimpleNamespace(status=SimpleNamespace(undo=("delete",)))
+    page = SimpleNamespace(desk=desk, look=Look(compare="left.png", compare_with="error", swipe=0.0))
+    panel = SimpleNamespace(
+        page=page, scene=desk.scene, frusta=SimpleNamespace(tick=lambda: False), _follow_compare=lambda: None,
+        uncounted=SimpleNamespace(visible=False), progress=SimpleNamespace(visible=True), worst=SimpleNamespace(),
+        summary=SimpleNamespace(content=""), scores=list(measured(desk, edited(0))), _is_protected=True,
+    )  # fmt: skip
+    for snapshot, grey in ((edited(0), True), (MODEL, False)):
+        draw(snapshot, view, page.look, rasterizer=PAINTER, desk=desk)
+        CamerasPanel._tick(panel)
+        assert panel.uncounted.visible == grey
+    CamerasPanel._show_scores(panel)
+    figures, _, told = panel.summary.content.partition("  \n")
+    assert figures.startswith("2 training") and "1 of 2 without" in told and "while nothing trains" in told
