@@ -18,7 +18,9 @@ from splat.edit.attributes import ATTRIBUTES
 from splat.model.labels import SELECTED
 from splat.viewer.figures.histogram import BINS, HEIGHT_PX, count_in_range, histogram, picture
 from splat.viewer.figures.picked import rings, table
+from splat.viewer.panels import spread
 from splat.viewer.panels.inspect import PickPanel
+from splat.viewer.panels.spread import SpreadPanel
 from splat.viewer.panels.suspects import SUSPECTS, counted, limits_of
 
 
@@ -150,6 +152,32 @@ def test_readings_at_once_leave_one_set_of_rings(served, monkeypatch) -> None:
         for thread in threads:
             thread.join()
         assert len(made) == 1 and len(serving.nodes(ours, "/splat/inspect/")) == 1
+
+
+def test_a_model_in_training_is_counted_seldom_unless_somebody_uses_the_panel_or_edits(monkeypatch) -> None:
+    now, counts = [100.0], []
+    monkeypatch.setattr(spread, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(SpreadPanel, "_count", lambda self, snapshot: counts.append(now[0]))
+    desk = SimpleNamespace(is_training=True, session=SimpleNamespace(status=object()))
+    panel = SpreadPanel.__new__(SpreadPanel)
+    panel.page = SimpleNamespace(desk=desk, snapshot=SimpleNamespace(version=0))
+    panel.attribute, panel.log_values = SimpleNamespace(value="opacity"), SimpleNamespace(value=False)
+    panel._counted, panel._counted_at, panel._used_at, panel._status = None, 0.0, 0.0, desk.session.status
+
+    def counted_in(secs: int) -> int:
+        before = len(counts)
+        for _ in range(secs):
+            now[0] += 1.0
+            panel.page.snapshot.version += 1
+            panel.tick()
+        return len(counts) - before
+
+    assert counted_in(60) == 4
+    desk.session.status = object()  # somebody selects or edits
+    assert counted_in(10) == 5
+    now[0] += 100.0
+    desk.is_training = False
+    assert counted_in(5) == 5
 
 
 def test_bins_count_everything_once_and_edges_select_what_they_show() -> None:

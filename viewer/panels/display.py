@@ -15,12 +15,11 @@ from splat.viewer.picture.look import Look
 from splat.viewer.picture.modes import MODES
 from splat.viewer.picture.modes.categories import legend
 from splat.viewer.picture.ramps import RAMPS
-from splat.viewer.serving.page import Page
+from splat.viewer.serving.page import BEAT_SECS, Page
 
 AS_TRAINED = "as trained"
 NO_LIMIT = 0.0
 """In the field of the far end: nothing is cut."""
-_BEAT_SECS = 0.25
 
 
 def build(page: Page) -> None:
@@ -54,7 +53,7 @@ class DisplayPanel:
         self._on(self.mode, self._mode_chosen)
         page.on_key("Next mode", "M", lambda: self.step(1))
         page.on_key("Mode before", "M", lambda: self.step(-1), "shift")
-        page.every(_BEAT_SECS, self.refresh)
+        page.every(BEAT_SECS, self.refresh)
 
     def step(self, by: int) -> None:
         """Another mode."""

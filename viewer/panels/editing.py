@@ -11,7 +11,7 @@ import numpy as np
 
 from splat.edit.ops import Delete, Duplicate, Mark, Op, Transform
 from splat.viewer.panels.recoloring import build_colors
-from splat.viewer.serving.page import Page
+from splat.viewer.serving.page import BEAT_SECS, Page
 from splat.viewer.tools.matrices import about, euler, frozen, is_identity
 from splat.viewer.tools.toolbox import TOOLS, Toolbox
 
@@ -37,7 +37,6 @@ BUTTON_ROWS = (
     ("Lock", 2, "K, Shift+K. Locked splats cannot be selected or changed"),
 )
 """Label, number of buttons, hint."""
-HISTORY_SECS = 0.2
 SHOWN = 8
 """Entries of each half of the history."""
 
@@ -156,7 +155,7 @@ def _history(page: Page, box: Toolbox) -> None:
         if text.content != now:
             text.content = now
 
-    page.every(HISTORY_SECS, show)
+    page.every(BEAT_SECS, show)
 
 
 def history_text(page: Page) -> str:

@@ -25,14 +25,13 @@ from splat.viewer.output.exports import (
 )
 from splat.viewer.output.placement import header_of, placement_of
 from splat.viewer.serving.jobs import Job, Jobs
-from splat.viewer.serving.page import Page
+from splat.viewer.serving.page import BEAT_SECS, Page
 
 PUBLISH = "html"
 AS_CAPTURED = "as captured"
 FRESH_SECS = 5.0
 """How long to wait for a model newer than the page's before that is written."""
 LOG = "edits.json"
-BEAT_SECS = 0.3
 
 
 def build(page: Page) -> ExportPanel:

@@ -10,7 +10,8 @@ import numpy as np
 
 from splat.errors import UserError
 from splat.viewer.picture.light_copy import NODE_UNITS, light_copy
-from splat.viewer.serving.page import Page
+from splat.viewer.serving.page import BEAT_SECS, Page
+from splat.viewer.serving.spurt import Spurt
 
 NODE = "/splat/preview"
 AMOUNTS = {"20,000": 20_000, "50,000": 50_000, "100,000": 100_000}
@@ -20,7 +21,6 @@ STILL_SECS = 0.35
 """Without a movement: then the streamed picture comes back."""
 ARRIVES_SECS = {MOVING: 0.4, ALWAYS: 2.0}
 """From a copy that was sent to one that is drawn and sorted. At rest the streamed picture behind it does no harm."""
-_BEAT_SECS = 0.05
 WHAT_IT_IS = """A light copy drawn by the browser itself: fewer splats, one colour from all sides, fine detail missing.
 Turning it costs the training nothing. While moving: once the view rests, the streamed picture, the true one, comes
 back."""
@@ -71,20 +71,28 @@ class PreviewPanel:
         self._told = gui.add_markdown("", visible=False)
         self._most.on_update(page.guarded(lambda _: self._another_size()))
         page.every(RENEW_SECS, self._follow)
-        page.every(_BEAT_SECS, self.tick)
+        page.every(BEAT_SECS, self.tick)
+        self._quick = Spurt(page, self._step)
 
         @page.client.camera.on_update
         async def _(camera: Any) -> None:
             pose = (*camera.position, *camera.wxyz, float(camera.fov))
             if pose != self._pose:  # a window that changes its size does not move
                 self._pose, self._moved_at = pose, time.monotonic()
+                if self._now != OFF:
+                    self._quick.begin()
 
     def tick(self) -> None:
         """Do what was chosen; begin and end the copy's turn."""
+        if self._step():
+            self._quick.begin()
+
+    def _step(self) -> bool:
+        """Whether the next step should come soon."""
         if self._when.value != self._now:
             self._switch(self._when.value)
         if self._now == OFF:
-            return
+            return False
         if self._version is None:
             self._send()
         now = time.monotonic()
@@ -92,6 +100,8 @@ class PreviewPanel:
             self._forward(now)
         else:
             self._back()
+        resting = Turn.COPY if self._now == ALWAYS else Turn.STREAMED
+        return self._turn is not resting or now - self._since < STILL_SECS
 
     def _switch(self, when: str) -> None:
         self._remove()
@@ -117,7 +127,7 @@ class PreviewPanel:
         elif self._turn is Turn.BACK or (self._turn is Turn.BOTH and self._has_arrived(now)):
             self._page.stream(False)
             self._wipe()
-            self._turn = Turn.COPY
+            self._turn, self._since = Turn.COPY, now
         elif self._turn is Turn.COPY and self._last_number() != self._seen:
             self._wipe()  # it was on its way when the copy's turn began
 

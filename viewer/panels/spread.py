@@ -14,14 +14,16 @@ from splat.edit.shapes import AttributeRange
 from splat.live.snapshot import Snapshot
 from splat.model.labels import SELECTED
 from splat.viewer.figures.histogram import BIN_PX, BINS, HEIGHT_PX, Histogram, count_in_range, histogram, picture
-from splat.viewer.serving.page import Page
+from splat.viewer.serving.page import BEAT_SECS, Page
+from splat.viewer.serving.spurt import Spurt
 
 COMBINES = ("set", "add", "subtract", "intersect")
 SETTLED_SECS = 0.4
 """A range that is being dragged selects once it has rested this long: one step of undo, not fifty."""
-RECOUNT_SECS = 2.0
-"""A model in training is counted anew this often."""
-_BEAT_SECS = 0.1
+RECOUNT_SECS, SELDOM_SECS = 2.0, 15.0
+"""A model in training is counted anew this often; seldom where nobody has used the panel or edited for a while: no
+browser tells which tab is open."""
+IN_USE_SECS = 60.0
 
 
 class SpreadPanel:
@@ -34,6 +36,8 @@ class SpreadPanel:
         self._counted_at = 0.0
         self._values: tuple[Any, Tensor] | None = None
         self._due_at: float | None = None
+        self._used_at, self._status = time.monotonic(), page.desk.session.status
+        self._settling = Spurt(page, self._settle)
         gui, guarded = self.gui, page.guarded
         with gui.add_folder("Histogram"):
             self.attribute = gui.add_dropdown("Attribute", tuple(ATTRIBUTES), initial_value="opacity")
@@ -51,7 +55,7 @@ class SpreadPanel:
         self.log_counts.on_update(guarded(lambda _: self._paint()))
         self.range.on_update(guarded(self._dragged))
         self.select.on_click(guarded(lambda _: self.submit()))
-        page.every(_BEAT_SECS, self.tick)
+        page.every(BEAT_SECS, self.tick)
 
     @property
     def bins(self) -> tuple[int, int]:
@@ -70,10 +74,10 @@ class SpreadPanel:
         self.page.toolbox.submit(Select(AttributeRange(self.attribute.value, low, high), self.combine.value))
 
     def tick(self) -> None:
-        """Count when the model or the selection is another; select when a drag has come to rest."""
-        now = time.monotonic()
-        if self._due_at is not None and now >= self._due_at:
-            self.submit()
+        """Count when the model or the selection is another."""
+        now, status = time.monotonic(), self.page.desk.session.status
+        if status is not self._status:
+            self._status, self._used_at = status, now
         snapshot = self.page.snapshot
         if snapshot is None:
             return
@@ -81,10 +85,18 @@ class SpreadPanel:
         if wanted == self._counted:
             return
         only_version = self._counted is not None and wanted[1:] == self._counted[1:]
-        if only_version and self.page.desk.is_training and now - self._counted_at < RECOUNT_SECS:
+        pause = RECOUNT_SECS if now - self._used_at < IN_USE_SECS else SELDOM_SECS
+        if only_version and self.page.desk.is_training and now - self._counted_at < pause:
             return
         self._counted, self._counted_at = wanted, now
         self._count(snapshot)
+
+    def _settle(self) -> bool:
+        """Select once the drag has come to rest. Whether it is still to come."""
+        due = self._due_at
+        if due is not None and time.monotonic() >= due:
+            self.submit()
+        return self._due_at is not None
 
     def _count(self, snapshot: Snapshot) -> None:
         values = ATTRIBUTES[self.attribute.value].values(snapshot.model, snapshot.labels)
@@ -103,15 +115,17 @@ class SpreadPanel:
 
     def _another(self) -> None:
         self.purpose.content = _purpose(self.attribute.value)
-        self._due_at = None
+        self._due_at, self._used_at = None, time.monotonic()
         self.range.value = (0, BINS)
         self._counted = None
         self.tick()
 
     def _dragged(self, event: Any) -> None:
         self._paint()
+        self._used_at = time.monotonic()
         if event.client_id is not None and self.live.value:
-            self._due_at = time.monotonic() + SETTLED_SECS
+            self._due_at = self._used_at + SETTLED_SECS
+            self._settling.begin()
 
 
 def _purpose(name: str) -> str:

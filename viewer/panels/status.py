@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from splat.viewer.picture.look import Look
 from splat.viewer.picture.modes import MODES
-from splat.viewer.serving.page import Page
+from splat.viewer.serving.page import BEAT_SECS, Page
 from splat.viewer.tools.toolbox import Toolbox
 
-BEAT_SECS = 0.2
 FIRST_STEPS = (
     "Left drag turns, right drag shifts, the wheel goes nearer, a double click turns about that point. "
     "Keys: **R** rectangle, **B** brush, **G** drag, **M** mode. *Help* has them all."

@@ -15,13 +15,12 @@ from splat.live.news import Status
 from splat.live.snapshot import Snapshot
 from splat.viewer.figures.curves import condition, figures, thinned
 from splat.viewer.serving.pace import MOST_SHARE
-from splat.viewer.serving.page import Page
+from splat.viewer.serving.page import BEAT_SECS, Page
 
 STOPPING = """A finished run is evaluated and exported. An interrupted one leaves a checkpoint and can be taken up again
 with `splat train --resume`."""
 OPENED = "An opened model: nothing trains here. It can be looked at, edited and exported."
 OVER = "The training is over. Its last model can be edited and exported."
-BEAT_SECS = 0.3
 CURVE_SECS = 1.5
 SETTLED_SECS = 0.4
 """A setting is sent once it has not been touched for this long: a slider on its way asks for nothing."""
