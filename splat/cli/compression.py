@@ -28,7 +28,7 @@ from splat.config.compressing import bytes_text, check_compressor, write_compres
 from splat.config.schema import TrainConfig
 from splat.config.starting import primitive_table
 from splat.config.toml_io import read_toml
-from splat.edit.json_ops import read_log
+from splat.edit.json_ops import op_line, read_log
 from splat.edit.marks import EDIT_LOG, mark_of_header
 from splat.edit.session import CHANGES_PICTURE
 from splat.errors import UserError
@@ -72,11 +72,16 @@ class Bench:
 
 
 def _was_edited(opened: OpenedModel) -> bool:
-    count, run_dir = mark_of_header(opened.header).count, run_folder_of(opened.source)
-    log = None if run_dir is None else run_dir / EDIT_LOG
-    if not count or log is None or not log.exists():
-        return count > 0
-    return any(op.kind in CHANGES_PICTURE for op in read_log(log)[:count])
+    """Where the log beside does not tell what was done to the model, anything may have been."""
+    mark, run_dir = mark_of_header(opened.header), run_folder_of(opened.source)
+    if not mark.count or run_dir is None:
+        return mark.count > 0
+    try:
+        ops = read_log(run_dir / EDIT_LOG)
+    except UserError:
+        return True
+    told = mark.held_of([op_line(op) for op in ops]) > 0
+    return not told or any(op.kind in CHANGES_PICTURE for op in ops[: mark.count])
 
 
 class Compression:

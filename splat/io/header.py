@@ -32,7 +32,7 @@ def scene_header(scene: Scene, **provenance: Any) -> dict[str, Any]:
 
 def background_text(colour: Sequence[float]) -> str:
     """A background [3] in 0..1, as ``provenance`` holds it under ``background``; ``background_of_header`` reads it."""
-    return " ".join(repr(float(part)) for part in colour)
+    return " ".join(repr(float(part) + 0.0) for part in colour)  # no -0.0
 
 
 def background_of_header(header: Mapping[str, Any]) -> tuple[float, float, float] | None:

@@ -11,11 +11,12 @@ import pytest
 from splat.cli.conversion import open_stage
 from splat.cli.main import main
 from splat.cli.opening import open_model
-from splat.edit.json_ops import read_log, write_log
+from splat.edit.json_ops import op_line, read_log, write_log
+from splat.edit.marks import EditMark
 from splat.edit.ops import Delete, Select
 from splat.edit.session import EditSession, edit_command
 from splat.edit.shapes import AttributeRange
-from splat.io.formats import read_model
+from splat.io.formats import read_model, write_model
 from splat.io.header import background_of_header, background_text
 from splat.live.commands import Change
 
@@ -115,13 +116,25 @@ def test_compress_does_not_train_edits_away(run, tmp_path, capsys):
 def test_compress_trains_where_something_was_selected_only(run, tmp_path, capsys):
     copy = tmp_path / "selected"
     shutil.copytree(run, copy)
-    lines = json.loads((copy / "edits.json").read_text())
-    session = EditSession(log=copy / "edits.json")
-    assert len(lines["ops"]) == session.status.ops == 2
-    write_log(copy / "edits.json", [op for op in read_log(copy / "edits.json") if op.kind == "select"] * 2)
+    ops = [op for op in read_log(copy / "edits.json") if op.kind == "select"] * 2
+    write_log(copy / "edits.json", ops)
+    held = open_model(copy, print)
+    header = EditMark().after([op_line(op) for op in ops]).in_header(held.header)
+    write_model(held.model, copy / "model.safetensors", format="native", header=header)
     assert main(["compress", str(copy), "--compressor", "rvq", "--steps", "1", "-o", str(tmp_path / "s.spack")]) == 0
     told = capsys.readouterr().err
     assert "contradict" not in told and "training 1 steps" in told
+
+
+@pytest.mark.parametrize("text", [None, "torn", '{"format": "splat-edits", "version": 1, "ops": []}'])
+def test_compress_does_not_train_edits_away_of_which_the_log_does_not_tell(run, tmp_path, capsys, text):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "edits.json").unlink()
+    if text is not None:
+        (copy / "edits.json").write_text(text)
+    assert main(["compress", str(copy), "--compressor", "rvq", "-o", str(tmp_path / "small.spack")]) == 0
+    assert "contradict what was edited by hand: it is packed as it is" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "red", "1 2", "0 0 2", "0 0 nan", "-1 0 0", "1 1 1 1", 3, None, "0 0 1e999"])
@@ -129,7 +142,7 @@ def test_a_background_that_is_none_is_passed_over(text):
     assert background_of_header({"provenance": {"background": text}}) is None
 
 
-@pytest.mark.parametrize("colour", [(0, 0, 0), (1, 1.0, 0.1), (1e-7, 0.3333333333333333, 0.7000000000000001)])
+@pytest.mark.parametrize("colour", [(0, 0, 0), (-0.0, 0.5, 1), (1, 1.0, 0.1), (1e-7, 0.3333333333333333, 0.7000000000000001)])
 def test_a_background_comes_back_as_it_was(colour):
     assert background_of_header({"provenance": {"background": background_text(colour)}}) == colour
 
