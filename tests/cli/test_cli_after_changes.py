@@ -142,7 +142,9 @@ def test_a_background_that_is_none_is_passed_over(text):
     assert background_of_header({"provenance": {"background": text}}) is None
 
 
-@pytest.mark.parametrize("colour", [(0, 0, 0), (-0.0, 0.5, 1), (1, 1.0, 0.1), (1e-7, 0.3333333333333333, 0.7000000000000001)])
+@pytest.mark.parametrize(
+    "colour", [(0, 0, 0), (-0.0, 0.5, 1), (1, 1.0, 0.1), (1e-7, 0.3333333333333333, 0.7000000000000001)]
+)
 def test_a_background_comes_back_as_it_was(colour):
     assert background_of_header({"provenance": {"background": background_text(colour)}}) == colour
 
