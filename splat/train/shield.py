@@ -184,7 +184,9 @@ class EditShield:
         and that is nearly everything. Then what could be heard elsewhere, were nothing before it; that is few."""
         state, beside = self._state, {}
         shown = unheard = torch.zeros(sight.inputs.count, device=sight.inputs.means.device)
-        for view in range(0, len(self._cameras), -(-len(self._cameras) // HEARD_IN)):
+        count = len(self._cameras)
+        few = min(count, HEARD_IN)
+        for view in (number * count // few for number in range(few)):
             camera = self._cameras[view]
             kept = state.protection.kept(view, camera, *mask_size(camera))
             beside[camera] = torch.ones(mask_size(camera)[::-1])
