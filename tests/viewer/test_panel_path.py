@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import numpy as np
 import pytest
 import serving
 from hands import choose, press, tab, tick, type_into
+from pageless import visited
 
 from splat.geometry.keyframe_json import path_to_text, read_path
+from splat.geometry.keyframes import CameraPath
 from splat.viewer.output.movie import shots
+from splat.viewer.panels import path as path_panel
 from splat.viewer.picture.draw import draw
 
 
@@ -141,6 +145,72 @@ def test_files_are_opened_and_bad_ones_told(panel, shown, tmp_path, served):
     serving.wait_for(lambda: len(nodes(shown)) == 4, why="the keys of the file")
     choose(panel, "In the run folder", "path")
     serving.wait_for(lambda: len(nodes(shown)) == 2, why="the keys of the run's file")
+
+
+# without a browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(served, monkeypatch):
+    """A page that only speaks, and its panel with two keys."""
+    made = []
+
+    class Kept(path_panel.PathPanel):
+        def __init__(self, page) -> None:
+            made.append(self)
+            super().__init__(page)
+
+    monkeypatch.setattr(path_panel, "PathPanel", Kept)
+    with visited(served) as (client, ours):
+        for _ in range(2):
+            made[0].add()
+        yield client, ours, made[0]
+
+
+def types(client, handle, value) -> None:
+    client.send("GuiUpdateMessage", uuid=handle._impl.uuid, updates={"value": value})
+
+
+def test_what_is_typed_while_the_controls_are_filled_is_heard(bare, monkeypatch) -> None:
+    client, ours, panel = bare
+    times = CameraPath.key_times.fget
+
+    def slowly(path):
+        time.sleep(0.05)
+        return times(path)
+
+    monkeypatch.setattr(CameraPath, "key_times", property(slowly))
+    types(client, panel._secs, 3.5)
+    types(client, panel._hold, 1.25)
+    types(client, panel._tension, 0.4)
+    serving.heard(ours)
+
+    def arrived() -> bool:
+        key = panel.path.keys[panel.chosen]
+        return (key.secs, key.hold_secs, panel.path.tension) == (3.5, 1.25, 0.4)
+
+    serving.wait_for(arrived, 5.0, why="all three")
+    assert (panel._secs.value, panel._hold.value, panel._tension.value) == (3.5, 1.25, 0.4)
+
+
+def test_a_number_that_is_about_to_be_heard_is_not_written_over(bare) -> None:
+    _, _, panel = bare
+    panel._secs._impl.value = 4.0  # as viser does before it calls anybody
+    panel._way("loop", True)
+    assert panel._secs.value == 4.0
+    panel.choose(0)
+    panel.edit(secs=7.0)
+    assert panel._secs.value == 7.0
+
+
+def test_a_key_is_known_by_its_number_whatever_its_time_was(bare) -> None:
+    client, _, panel = bare
+    panel.choose(0)
+    types(client, panel._list, "2: at 77.0 s")
+    serving.wait_for(lambda: panel.chosen == 1, why="the second key")
+    serving.wait_for(lambda: panel._list.value == "2: at 2.0 s", why="its name")
+    types(client, panel._list, "9: at 77.0 s")
+    serving.wait_for(lambda: panel._list.value == "2: at 2.0 s", why="the last key")
 
 
 def frames_of(file) -> list[np.ndarray]:

@@ -40,7 +40,8 @@ class PathPanel:
         self.path = CameraPath()
         self.chosen = 0
         """Number of the key at hand."""
-        self._filling = False
+        self._shown: dict[int, Any] = {}
+        """What each control (its ``id``) was set to last, by us or by a person."""
         self._lock = threading.RLock()
         gui = page.client.gui
         gui.add_button("Add a key here", icon="plus", hint="Where you look from now, after the chosen key (Insert)"
@@ -68,11 +69,11 @@ class PathPanel:
                                    hint="Vertical, degrees")  # fmt: skip
         self._keeps_look = gui.add_checkbox("Keeps the display settings", initial_value=False,
                                             hint="New keys remember mode, background and colours")  # fmt: skip
-        self._list.on_update(self._typed(lambda: self.choose(self._list.options.index(self._list.value))))
+        self._list.on_update(self._typed(self._list, lambda name: self.choose(_number(name))))
         self._move.on_click(self._does(self.move))
-        self._secs.on_update(self._typed(lambda: self.edit(secs=float(self._secs.value))))
-        self._hold.on_update(self._typed(lambda: self.edit(hold_secs=float(self._hold.value))))
-        self._fov.on_update(self._typed(lambda: self.edit(fov_deg=float(self._fov.value))))
+        self._secs.on_update(self._typed(self._secs, lambda value: self.edit(secs=float(value))))
+        self._hold.on_update(self._typed(self._hold, lambda value: self.edit(hold_secs=float(value))))
+        self._fov.on_update(self._typed(self._fov, lambda value: self.edit(fov_deg=float(value))))
 
     def _way_controls(self) -> None:
         gui = self.page.client.gui
@@ -85,7 +86,7 @@ class PathPanel:
                                        hint="1: corners, 0: round")  # fmt: skip
         for name, handle in (("loop", self._loop), ("timing", self._timing), ("ease", self._ease),
                              ("tension", self._tension)):  # fmt: skip
-            handle.on_update(self._typed(lambda name=name, handle=handle: self._way(name, handle.value)))
+            handle.on_update(self._typed(handle, lambda value, name=name: self._way(name, value)))
 
     def _file_controls(self) -> None:
         gui, page = self.page.client.gui, self.page
@@ -93,11 +94,11 @@ class PathPanel:
         gui.add_button("Save", icon="device-floppy", hint="Into the run folder, and as a download"
                        ).on_click(self._does(self.save))  # fmt: skip
         upload = gui.add_upload_button("Open a file", mime_type="application/json", icon="upload")
-        upload.on_upload(page.guarded(lambda event: self.load(event.target.value.content, event.target.value.name)))
+        upload.on_upload(page.guarded(lambda event: self._one_at_a_time(lambda: self._sent(event.target.value))))
         self._files = gui.add_dropdown(
             "In the run folder", (NO_FILE,), initial_value=NO_FILE, visible=self._folder is not None
         )
-        self._files.on_update(self._typed(lambda: self._open(self._files.value)))
+        self._files.on_update(self._typed(self._files, self._open))
         self._list_files()
 
     # keys ------------------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ class PathPanel:
 
     def choose(self, number: int) -> None:
         """Make another key the one at hand."""
-        self.chosen = number
+        self.chosen = max(min(number, len(self.path.keys) - 1), 0)
         self._changed(self.path)
 
     def _key(self) -> Any:
@@ -191,6 +192,9 @@ class PathPanel:
             self._list_files()
         self.page.client.send_file_download(f"{name}.json", text.encode(), save_immediately=True)
 
+    def _sent(self, file: viser.UploadedFile) -> None:
+        self.load(file.content, file.name)
+
     def load(self, content: bytes, where: str) -> None:
         """Take a path file that somebody sent. UserError for what is none."""
         if len(content) > MOST_BYTES:
@@ -216,38 +220,50 @@ class PathPanel:
     def _changed(self, path: CameraPath) -> None:
         """Show ``path``; the controls follow without being heard."""
         self.path = path
-        self._filling = True
-        try:
-            times = path.key_times
-            names = [f"{i + 1}: at {time:.1f} s" for i, time in enumerate(times)] or ["none"]
-            self._list.options = tuple(names)
-            self._list.value = names[min(self.chosen, len(names) - 1)]
-            if path.keys:
-                key = path.keys[self.chosen]
-                self._secs.value, self._hold.value, self._fov.value = key.secs, key.hold_secs, key.fov_deg
-            for handle, value in ((self._loop, path.loop), (self._timing, path.timing), (self._ease, path.ease),
-                                  (self._tension, path.tension)):  # fmt: skip
-                handle.value = value
-        finally:
-            self._filling = False
+        names = tuple(f"{i + 1}: at {time:.1f} s" for i, time in enumerate(path.key_times)) or ("none",)
+        if names != self._list.options:
+            self._list.options = names
+            self._shown.pop(id(self._list), None)
+        self._show(self._list, names[min(self.chosen, len(names) - 1)])
+        if path.keys:
+            key = path.keys[self.chosen]
+            for handle, value in ((self._secs, key.secs), (self._hold, key.hold_secs), (self._fov, key.fov_deg)):
+                self._show(handle, value)
+        for handle, value in ((self._loop, path.loop), (self._timing, path.timing), (self._ease, path.ease),
+                              (self._tension, path.tension)):  # fmt: skip
+            self._show(handle, value)
         self.nodes.show(path.moved(world_from_input(self.page.desk)), self.chosen)
         self.film.follow(path)
+
+    def _show(self, handle: Any, value: Any) -> None:
+        """Nothing is written over that somebody has just set and that will be heard in a moment."""
+        if self._shown.get(id(handle)) != value:
+            self._shown[id(handle)] = handle.value = value
 
     def _does(self, action: Callable[[], Any]) -> Callable[[viser.GuiEvent], Any]:
         return self.page.guarded(lambda _: self._one_at_a_time(action))
 
-    def _typed(self, action: Callable[[], Any]) -> Callable[[viser.GuiEvent], Any]:
-        """Only what a person set is an order; what we show is none."""
+    def _typed(self, handle: Any, action: Callable[[Any], Any]) -> Callable[[viser.GuiEvent], Any]:
+        """``action`` of the value that a person set; what we show ourselves is no order."""
+
+        def take() -> None:
+            value = self._shown[id(handle)] = handle.value
+            action(value)
 
         def heard(event: viser.GuiEvent) -> None:
-            if event.client is not None and not self._filling:
-                self._one_at_a_time(action)
+            if event.client is not None:
+                self._one_at_a_time(take)
 
         return self.page.guarded(heard)
 
     def _one_at_a_time(self, action: Callable[[], Any]) -> None:
         with self._lock:  # clicks come on several threads
             action()
+
+
+def _number(name: str) -> int:
+    """Of the key that stands in the list as ``name``; names change with the times of keys."""
+    return int(name.partition(":")[0]) - 1 if ":" in name else 0
 
 
 def _choices(table: Mapping[str, str]) -> str:
