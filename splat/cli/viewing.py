@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from splat.cli.viewer_flags import ViewerOptions
-from splat.config.assemble import Parts
+from splat.config.assemble import Parts, fixed_background
 from splat.config.compressing import drawn_model
 from splat.config.devices import choose_device
 from splat.edit.marks import EDIT_LOG
@@ -108,6 +108,7 @@ class TrainingViewer:
         viewer = Viewer(
             self._link, scene=parts.scene, rasterizer=rasterizer, device=parts.device, session=session,
             run_dir=self._run_dir, host=options.host, port=options.port, token=options.token(), share=options.share,
+            background=fixed_background(parts.config),
         )  # fmt: skip
         try:
             viewer.start()

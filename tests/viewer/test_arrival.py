@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import serving
 import torch
+from pageless import visited
 
 from splat.scene.open import open_scene
 from splat.scene.options import SceneOptions
@@ -81,3 +82,15 @@ def test_next_to_nothing_can_be_opened(count: int) -> None:
     pose = start_pose(None, model, space)
     assert np.isfinite([*pose["position"], *pose["look_at"]]).all()
     assert not np.allclose(pose["position"], pose["look_at"])
+
+
+def test_a_page_begins_before_the_background_that_was_trained_with() -> None:
+    with serving.serve(serving.ball(5), background=(1.0, 1.0, 1.0)) as served:
+        with visited(served) as (_, ours):
+            assert ours.look.background == (1.0, 1.0, 1.0)
+        served.link.news.update(settings={"background": (0.25, 0.5, 0.75)})
+        with visited(served) as (_, ours):
+            assert ours.look.background == (0.25, 0.5, 0.75)
+        served.link.news.update(settings={"background": None})
+        with visited(served) as (_, ours):
+            assert ours.look.background == (1.0, 1.0, 1.0), "a random one is no colour"

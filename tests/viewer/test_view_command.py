@@ -26,6 +26,7 @@ from splat.edit.shapes import Everything
 from splat.errors import UserError
 from splat.io.formats import write_model
 from splat.live.link import Link
+from splat.viewer.serving import app
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,6 +82,22 @@ def test_view_goes_on_where_its_log_ends(tmp_path) -> None:
         assert "0 of 1 edits are in the model, 1 were done again" in heard_until(process, "ssh -L")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=serving.PATIENCE_SECS)
+
+
+@pytest.mark.parametrize(("told", "behind"), [([], 0.0), (["--set", "optim.background=white"], 1.0)])
+def test_a_page_begins_before_the_background_of_the_run(tmp_path, monkeypatch, told, behind: float) -> None:
+    class Asked(Exception):
+        pass
+
+    def viewer(*_, background, **__):
+        assert background == (behind,) * 3
+        raise Asked
+
+    monkeypatch.setattr(app, "Viewer", viewer)
+    path = tmp_path / "ball.ply"
+    write_model(serving.ball(30), path)
+    with pytest.raises(Asked):
+        view.run([str(path), "--port", "0", "--device", "cpu", *told])
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])

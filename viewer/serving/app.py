@@ -14,6 +14,7 @@ from splat.live.link import Link
 from splat.model.splat_model import SplatModel
 from splat.scene.types import Scene
 from splat.viewer import panels
+from splat.viewer.picture.look import Look
 from splat.viewer.serving.arrival import chosen_space, start_pose
 from splat.viewer.serving.desk import Desk
 from splat.viewer.serving.loop import join_all
@@ -50,10 +51,13 @@ class Viewer:
         scene: Scene | None = None,
         model: SplatModel | None = None,
         header: Mapping[str, Any] | None = None,
+        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
         **shared: Any,
     ) -> None:
         """``model`` tells where things are when there is no scene; it is read here and not kept. ``token`` None lets
-        everybody in. ``shared``: what else a ``Desk`` takes."""
+        everybody in. ``background``: what new pages show behind the splats, unless a training tells its own.
+        ``shared``: what else a ``Desk`` takes."""
+        self._background = background
         self._host, self._port, self._token = host, port, token
         space = chosen_space(scene, model, header)
         self._start_pose = start_pose(scene, model, space, header)
@@ -108,7 +112,7 @@ class Viewer:
         bound_uploads(client)
         forgive_late_words(client)
         tell_failures_in_order(client, self._failed)
-        page = Page(client, self.desk)
+        page = Page(client, self.desk, self._first_look())
         with self._lock:
             self.pages[client.client_id] = page
         try:
@@ -118,6 +122,11 @@ class Viewer:
             page.failed(error, "making the page")
         if self._closed or not is_connected(client):  # then nobody else ends it
             self._left(client)
+
+    def _first_look(self) -> Look:
+        """Before what the model was trained with, as it is now."""
+        trained = (self.desk.status.settings or {}).get("background")  # None where it is random
+        return Look(background=self._background if trained is None else tuple(map(float, trained)))
 
     def _failed(self, client: Any, error: Exception) -> None:
         """Of a callback; ``client`` None where nobody knows whose it was."""

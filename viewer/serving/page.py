@@ -49,9 +49,9 @@ class Key:
 class Page:
     """One client. Methods may be called from any thread."""
 
-    def __init__(self, client: viser.ClientHandle, desk: Desk) -> None:
+    def __init__(self, client: viser.ClientHandle, desk: Desk, look: Look | None = None) -> None:
         self.client, self.desk = client, desk
-        self.look = Look()
+        self.look = look or Look()
         self.keys: list[Key] = []
         self.toolbox: Any = None
         """What knows the tools of the mouse (``viewer.tools``), once its panel stands."""

@@ -41,7 +41,7 @@ def run(argv: Sequence[str]) -> int:
     options, target = viewer_options(args), Path(args.run).expanduser()
     log = edit_log_path(args.log, target)
 
-    from splat.cli.opening import moved_to, open_model, past_of, require_drawable
+    from splat.cli.opening import background_behind, moved_to, open_model, past_of, require_drawable
     from splat.cli.viewing import EndSignal, tell_address
     from splat.config.devices import choose_device, prepare_process
 
@@ -73,6 +73,7 @@ def run(argv: Sequence[str]) -> int:
             host.link, scene=scene, rasterizer=rasterizer, device=device, session=session,
             run_dir=target if target.is_dir() else None, host=options.host, port=options.port, token=options.token(),
             header=opened.header, model=rows.model, standing=True,
+            background=background_behind(opened, config, settings),
         )  # fmt: skip
         try:
             viewer.start()
