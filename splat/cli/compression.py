@@ -214,17 +214,19 @@ class Compression:
                 header["world_from_input"] = np.eye(4).tolist()
             yield Bench(moved_to(opened.model, stage.device), stage, header, stage.views, None)
 
-    @staticmethod
-    def _bench_of_run(parts: Parts, opened: OpenedModel) -> Bench:
+    def _bench_of_run(self, parts: Parts, opened: OpenedModel) -> Bench:
         scene, store = parts.scene, parts.store
+        facts = {**(opened.header.get("provenance") or {}), "scene": scene.name, "step": opened.step}
         stage = Stage(parts.device, parts.rasterizer, scene_views(scene, store), scene.train_cameras,
-                      background_behind(opened, parts.config), None, scene)  # fmt: skip
-        if opened.background is not None:
+                      background_behind(opened, parts.config, self._settings), None, scene)  # fmt: skip
+        if "optim.background" in self._settings:
+            facts.pop("background", None)
+            parts.state.changes = {k: v for k, v in parts.state.changes.items() if k != "background"}
+        elif opened.background is not None:
             parts.state.changes = {"background": list(opened.background)}
         indices = some(scene.train_indices)
         tuning = Views([scene.cameras[i] for i in indices], "training views", lambda view: store.frame(indices[view]))
         model = replace(parts.state.model, rows=dict(parts.state.model.rows)).detached()
-        facts = {**(opened.header.get("provenance") or {}), "scene": scene.name, "step": opened.step}
         return Bench(model, stage, {**scene_header(scene), "provenance": facts}, tuning, parts, _was_edited(opened))
 
     def _tuned(self, compressor: Compressor, bench: Bench) -> Compressor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -84,8 +85,12 @@ def test_render_draws_the_background_the_run_ended_with(run, stopped, tmp_path, 
         (path,) = capsys.readouterr().out.split()
         truth = run / "renders" / "step_6" / "view_01_render.png"
         assert Path(path).read_bytes() == truth.read_bytes()
-    assert main(["render", str(run), "-o", str(tmp_path / "black"), "--background", "black", "-q"]) == 0
-    assert Path(capsys.readouterr().out.split()[0]).read_bytes() != truth.read_bytes()
+    told = []
+    for flags in (["--background", "white"], ["--optim.background", "white"],
+                  ["--background", "white", "--optim.background", "black"]):  # fmt: skip
+        assert main(["render", str(run), "-o", str(tmp_path / "white"), *flags, "-q"]) == 0
+        told.append(Path(capsys.readouterr().out.split()[0]).read_bytes())
+    assert told[0] == told[1] == told[2] != truth.read_bytes()
 
 
 def test_exports_are_measured_before_it(run):
@@ -111,6 +116,16 @@ def test_compress_does_not_train_edits_away(run, tmp_path, capsys):
     assert background_of_header(header) == COLOUR
     assert main([*argv, "--steps", "1"]) == 0
     assert "warning: the photographs contradict" in capsys.readouterr().err
+
+
+def test_compress_listens_to_a_background_that_is_asked_for(run, tmp_path, capsys):
+    told = []
+    for number, flags in enumerate([[], ["--optim.background", "white"]]):
+        out = tmp_path / f"{number}.spack"
+        assert main(["compress", str(run), "--compressor", "rvq", "--steps", "1", *flags, "-o", str(out)]) == 0
+        told.append(re.search(r"PLY: .* PSNR (\S+),", capsys.readouterr().err)[1])
+        assert background_of_header(read_model(out).header) == (COLOUR if number == 0 else None)
+    assert told[0] != told[1]
 
 
 def test_compress_trains_where_something_was_selected_only(run, tmp_path, capsys):

@@ -65,6 +65,8 @@ def run(argv: Sequence[str]) -> int:
     say = (lambda _: None) if args.quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     target = Path(args.run or args.run_flag)
     config = _config(target, args, settings)
+    if args.background is None and "optim.background" in settings:
+        args.background = "white" if config.optim.background == "white" else "black"
     device, rasterizer = choose_device(config.render, say)
     found = _along_file if args.path is not None else _of_capture
     opened, cameras, name, fps, styled = found(target, args, config, say)
