@@ -108,9 +108,11 @@ def test_a_drag_follows_the_mouse_and_ends_where_the_handle_is(hands: Hands, mod
     serving.wait_for(lambda: hands.box.tool.pins[0].at == handle.at, why="the handle to go back")
 
 
-def test_a_handle_that_cannot_follow_stands_on_what_it_holds(hands: Hands) -> None:
+def test_a_handle_that_cannot_follow_stands_on_what_it_holds_and_says_so(hands: Hands, monkeypatch: Any) -> None:
     """A rigid body on an anchor turns towards the mouse and stays behind; the next drag starts from the body."""
-    hands.box.set(mode="rigid")
+    told: list[str] = []
+    monkeypatch.setattr(hands.ours, "notify", lambda text, **_: told.append(text))
+    hands.box.set(mode="rigid", handle_share=0.0)
     handle, anchor = placed(hands)
     ops = len(hands.ops)
     hands.stroke([HANDLE, (325, 240), (330, 200), (335, 150), (340, 120)])
@@ -120,6 +122,8 @@ def test_a_handle_that_cannot_follow_stands_on_what_it_holds(hands: Hands) -> No
     lever = np.linalg.norm(np.subtract(handle.at, anchor.at))
     assert np.linalg.norm(np.array(op.handles[0].to) - anchor.at) > 1.3 * lever
     assert np.linalg.norm(now - anchor.at) == pytest.approx(lever, rel=0.1)
+    behind = float(np.linalg.norm(np.array(op.handles[0].to) - now))
+    assert len(told) == 1 and told[0].startswith(f"The handle misses its place by {behind:.3g} (world units")
 
 
 @pytest.mark.parametrize("tool", ["drag", "move"])

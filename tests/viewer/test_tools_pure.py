@@ -7,8 +7,10 @@ import threading
 import numpy as np
 import pytest
 
+from splat.edit.ops import Handle
 from splat.geometry.camera import Camera
 from splat.viewer.tools.combine import MODIFIERS, combined
+from splat.viewer.tools.handles import missed_text
 from splat.viewer.tools.matrices import (
     about,
     between,
@@ -158,3 +160,13 @@ def test_long_axes_are_a_rotation_near_the_worlds() -> None:
     np.testing.assert_allclose(found, turn, atol=0.02)
     np.testing.assert_allclose(long_axes(points[:2]), np.eye(3))
     assert np.isfinite(long_axes(np.zeros((5, 3)))).all()
+
+
+def test_only_what_stays_behind_by_more_than_can_be_seen_is_told() -> None:
+    far, near, wide = (Handle((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), radius) for radius in (0.0, 0.0, 0.5))
+    assert missed_text([far], [0.0099], 1.0) == "" and missed_text([wide], [0.4], 1.0) == ""
+    assert missed_text([far], [0.25], 1.0).startswith("The handle misses its place by 0.25 (world units, 25% of")
+    assert missed_text([far, near, wide], [0.25, 0.001, 0.6], 2.0).startswith(
+        "2 of 3 handles miss their place by up to 0.6"
+    )
+    assert "%" not in missed_text([far], [0.25], 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +26,8 @@ SIZED_BY = 0.75
 """Part of the selection that its size is taken from: a lasso takes some of what lies far behind along."""
 MISSED = 0.25
 """Of a way: a handle that stays back by more stands where what it holds came to, not where the mouse went."""
+TOLD = 0.01
+"""Of the selection's size: a handle that misses its place by more, and by more than its radius, is told."""
 NO_TURN = (1.0, 0.0, 0.0, 0.0)
 
 
@@ -137,6 +140,7 @@ class DragTool(Tool):
             return self._show_all()
         operation = self.operation(index, to, turn)
         landed = self._landed(index, operation)
+        behind = missed_text(operation.handles, self._session.missed(operation.handles), self.box.size(SIZED_BY))
         self._let_go()
         before = self.pins
         after = [replace(pin, at=landed) if i == index else pin for i, pin in enumerate(before)]
@@ -144,6 +148,8 @@ class DragTool(Tool):
         self.box.preview.end_after(reply)
         reply.add_done_callback(lambda done: self._committed(done, before))
         self._set(after)
+        if behind:
+            self.box.page.notify(behind)
 
     def _landed(self, index: int, operation: Drag) -> Point3:
         """Where the handle stands after the drag: at its target, if what it holds can come there at all."""
@@ -272,3 +278,15 @@ class DragTool(Tool):
                 self.box.runner.do(lambda: self.drop(index, to, turn))
 
         return turned
+
+
+def missed_text(handles: Sequence[Handle], missed: Sequence[float], size: float) -> str:
+    """What to tell after a drag after which handles are ``missed`` (world units) away from their places; "" where that
+    is too little to be seen. ``size``: radius of the selection."""
+    behind = [gap for handle, gap in zip(handles, missed, strict=True) if gap > max(handle.radius, TOLD * size)]
+    if not behind:
+        return ""
+    who = "The handle misses its" if len(handles) == 1 else f"{len(behind)} of {len(handles)} handles miss their"
+    most = f"{max(behind):.3g}" if len(behind) == 1 else f"up to {max(behind):.3g}"
+    share = f", {max(behind) / size:.0%} of the selection's size" if size else ""
+    return f"{who} place by {most} (world units{share}): what is held there could not follow all the way."
