@@ -183,6 +183,10 @@ def test_what_lies_outside_the_picture_is_not_counted_at_its_border():
     assert float(density.max()) <= 1.0001 and float(density[:3].max()) == 0
 
 
+def test_the_density_is_said_to_be_an_estimate():
+    assert "estimate" in MODES["density"].purpose and "estimate" in MODES["density"].unit
+
+
 def test_a_large_picture_has_the_same_density_in_blocks():
     snapshot = random_snapshot(50)
     small, large = camera(), camera(width=401, height=301)

@@ -30,7 +30,8 @@ MODES: Mapping[str, Mode] = {
     "id": Mode("a colour per splat, the same in every view and at every step", categories.draw_ids),
     "outlines": Mode("borders of some splats that are seen", marks.draw_outlines),
     "centers": Mode("a dot per splat", marks.draw_centers),
-    "density": Mode("how many splats blend in a pixel", numbers.draw_density, "splats", has_ramp=True),
+    "density": Mode("about how many splats blend in a pixel (an estimate)", numbers.draw_density, "splats (estimate)",
+                    has_ramp=True),
     "opacity": Mode("opacity of the splats", numbers.of_model("opacity", numbers.opacities), has_ramp=True),
     "scale": Mode(
         "largest standard deviation of the splats", numbers.of_model("scale", numbers.largest_scales), "world units",
