@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from pathlib import Path
 
 import pytest
 import viser
-from viser import _messages
+from viser import _messages, _viser
 from viser.infra import _infra
 
+from splat.viewer.serving.page import POSE
 from splat.viewer.serving.server import ViewerError, check_version, open_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +94,13 @@ def test_words_to_a_page_that_is_gone_are_dropped_where_we_say_so() -> None:
 def test_the_view_of_a_page_is_one_value() -> None:
     source = inspect.getsource(viser.ViserServer.__init__)
     assert source.count("client.camera._state = _CameraHandleState(") == 1
+    fields = {field.name for field in dataclasses.fields(_viser._CameraHandleState)}
+    assert {*POSE, "image_width", "image_height"} <= fields
+    assert "self._state = _CameraHandleState(" in inspect.getsource(viser.CameraHandle.__init__)
+
+
+def test_a_page_knows_its_server() -> None:
+    assert "self._viser_server = server" in inspect.getsource(viser.ClientHandle.__init__)
 
 
 def test_keys_reach_commands_before_they_reach_the_camera() -> None:

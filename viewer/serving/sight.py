@@ -18,6 +18,9 @@ MOST_SIDE_PX = 8192
 FARTHEST = 1e12
 """Page units from the origin: in float32 the square of a distance is still finite."""
 FOV_LIMITS = (1e-3, 3.14)  # vertical, radians
+STILL = 1e-5
+"""Of the distance to what is looked at, and radians: what moves less shows the same picture. A pixel of 4,000 is 20
+times as much; the browser's rounding a thirtieth."""
 
 
 class Sight:
@@ -25,7 +28,7 @@ class Sight:
 
     def __init__(self, client: viser.ClientHandle, space: Space) -> None:
         self._client, self._space = client, space
-        self._drawn: tuple | None = None
+        self._drawn: Any = None
 
     def camera(self) -> Camera:
         """In the world's frame, at the size of the canvas (within the limits). UserError for what is no view."""
@@ -33,14 +36,13 @@ class Sight:
 
     def to_draw(self) -> Camera:
         """As ``camera``, of which a picture is made now."""
-        seen = self._client.camera._state
-        self._drawn = _told(seen)
-        return self._camera(seen)
+        self._drawn = self._client.camera._state
+        return self._camera(self._drawn)
 
     def is_news(self) -> bool:
         """Whether the view is another than in the last picture. The browser tells a movement twice: at once, still with
-        the place it comes from, and a moment later."""
-        return _told(self._client.camera._state) != self._drawn
+        the place it comes from but for its last bits, and a moment later."""
+        return self._drawn is None or not _alike(self._drawn, self._client.camera._state)
 
     @property
     def aspect(self) -> float:
@@ -66,10 +68,16 @@ def canvas_size(width: int, height: int) -> tuple[int, int]:
     return max(round(width * shrink), 1), max(round(height * shrink), 1)
 
 
-def _told(seen: Any) -> tuple:
-    """All that a picture depends on."""
-    place = np.asarray(seen.position).tobytes(), np.asarray(seen.wxyz).tobytes()
-    return *place, seen.fov, seen.image_width, seen.image_height
+def _alike(drawn: Any, seen: Any) -> bool:
+    """Whether two states of a camera give the same picture; what is no view is like nothing."""
+    if any(getattr(drawn, name) != getattr(seen, name) for name in ("fov", "image_width", "image_height")):
+        return False
+    before, after = ([_numbers(state.position, 3), _numbers(state.wxyz, 4), _numbers(state.look_at, 3)]
+                     for state in (drawn, seen))  # fmt: skip
+    if any(numbers is None for numbers in (*before, *after)):
+        return False
+    moved, turned, _ = (np.abs(new - old).max() for old, new in zip(before, after, strict=True))
+    return bool(moved <= STILL * np.linalg.norm(after[0] - after[2]) and turned <= STILL)
 
 
 def _numbers(values: np.ndarray, count: int) -> np.ndarray | None:  # [count] float64
