@@ -117,8 +117,14 @@ def test_suspects_are_counted_and_selected(page, shown, served) -> None:
     expected = counted(served.desk.snapshot, None)
     for name in SUSPECTS:
         page.get_by_role("row", name=re.compile(f"^{name} {expected[name]:,} ")).wait_for()
-    page.get_by_role("button", name="Very large").click()
-    serving.wait_for(lambda: selected(served) == expected["Very large"], why="the selection")
+    serving.heard(shown, page)  # the table has pushed the buttons down
+
+    def chosen() -> bool:
+        press(page, "Very large")
+        serving.heard(shown, page)
+        return selected(served) == expected["Very large"]
+
+    serving.wait_for(chosen, why="the selection")
 
 
 # without a browser --------------------------------------------------------------------------------------

@@ -143,18 +143,17 @@ def test_the_preview_stands_in_while_the_view_moves(front, shown):
     serving.resting(shown)
     assert not copy.visible, "at rest the picture is streamed"
     steps = itertools.count(1)
-
-    def moved() -> None:
-        shown.client.camera.position = (0.1 * np.sin(next(steps)), 0.0, -4.0)
-        time.sleep(0.1)
+    numbers: list[int] = []
 
     def rests() -> bool:
-        before = shown.last.number
-        moved()
-        return copy.visible and before == shown.last.number
+        """Whether the copy stands alone; the number of the last picture is taken while it does."""
+        shown.client.camera.position = (0.1 * np.sin(next(steps)), 0.0, -4.0)
+        time.sleep(0.1)
+        numbers.append(shown.last.number)
+        return copy.visible and shown._worker._held
 
     serving.wait_for(rests, why="streaming to rest")
-    number = shown.last.number
+    number = numbers[-1]
     serving.wait_for(lambda: not copy.visible, why="the end of the movement")
     assert shown.last.number > number and shown.last.why != "moving"
     choose(front, "In the browser", "Off")
