@@ -59,7 +59,7 @@ def entry() -> NoReturn:
     if any(thread.daemon and thread.name.startswith("splat-") for thread in threading.enumerate()):
         # Of a viewer that did not wait for its last work. The interpreter would end such a thread in the middle of
         # native code, which C++ turns into an abort of the process.
-        with contextlib.suppress(OSError):  # whoever read it is gone
+        with contextlib.suppress(OSError, ValueError):  # whoever read it is gone, or it was closed
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)

@@ -46,6 +46,15 @@ def shown(opened: tuple[Any, Any]) -> Any:
     return opened[1]
 
 
+@pytest.fixture
+def visit(served: serving.Served) -> Iterator[tuple[Any, Any]]:
+    """A page on ``served`` without a browser, and our ``Page`` behind it."""
+    from pageless import visited
+
+    with visited(served) as both:
+        yield both
+
+
 @pytest.fixture(scope="module")
 def trained_live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Served]:
     """A tiny training that goes on until the module is done, with a viewer on it."""

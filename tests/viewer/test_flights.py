@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import serving
-from pageless import HEIGHT, WIDTH, Pageless, visited
+from pageless import HEIGHT, WIDTH, Pageless
 
 from splat.viewer.panels.framing import reset
 
@@ -18,12 +18,6 @@ from splat.viewer.panels.framing import reset
 def served() -> Iterator[serving.Served]:
     with serving.serve(serving.ball(20)) as found:
         yield found
-
-
-@pytest.fixture
-def visit(served: serving.Served) -> Iterator[tuple[Pageless, Any]]:
-    with visited(served) as both:
-        yield both
 
 
 def told(client: Pageless, ours: Any, move: Callable[[], None], monkeypatch: Any, **said: Any) -> dict[str, np.ndarray]:

@@ -37,12 +37,6 @@ def served() -> Iterator[serving.Served]:
         yield found
 
 
-@pytest.fixture
-def visit(served: serving.Served) -> Iterator[tuple[Pageless, Any]]:
-    with visited(served) as both:
-        yield both
-
-
 def drawn(client: Pageless, ours: Any) -> int:
     """Its pictures so far, once there is a sharp one."""
     serving.wait_for(lambda: client.pictures and ours.last is not None and ours.last.why != "moving", why="a picture")
